@@ -1,0 +1,137 @@
+"""The window of DRAW: five numbers place an N × N grid of Gaussian filters on an image.
+
+Legend: B batch · K images that share a window (C channels, or 2C for [x, x̂]) · H, W image height,
+width · A pixels along one axis (H or W) · N window side · D hidden size.
+
+The paper counts pixels a and filters i from 1. Here both count from 0: positions are in pixels from
+the centre of the first pixel, so g = 0 is that centre and g = W − 1 the centre of the last.
+Numbers in brackets are the paper's equations (Gregor et al. 2015).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from draw_model.gaussian import full_precision
+
+LOG_LIMIT = 20.0
+"""Bound on |log σ²|, |log δ̃| and |log γ|. Unbounded, exp overflows and (a − μ)²/2σ² becomes ∞ or
+∞ · 0 = NaN. e^±20 is far outside any useful window: a σ² below 0.01 already picks single pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """One window per example; all but ``n`` are (B,) tensors, in pixels where they are lengths.
+
+    ``g_x``, ``g_y``: centre. ``sigma``: standard deviation of each filter. ``delta``: stride from
+    filter to filter. ``gamma``: intensity, which reading multiplies by and writing divides by.
+    """
+
+    n: int
+    g_x: Tensor
+    g_y: Tensor
+    sigma: Tensor
+    delta: Tensor
+    gamma: Tensor
+
+    def as_picture(self) -> Tensor:
+        """(B, 4): centre x, centre y, side (N − 1)δ and σ, as ``contract.Pictures`` wants it."""
+        return torch.stack([self.g_x, self.g_y, (self.n - 1) * self.delta, self.sigma], dim=1)
+
+
+def window_of(raw: Tensor, n: int, height: int, width: int) -> Window:
+    """(B, 5) outputs of the window's linear layer → Window; equations (21) to (24)."""
+    raw = full_precision(raw)
+    logs = raw[:, 2:].clamp(-LOG_LIMIT, LOG_LIMIT)  # (B, 3): log σ², log δ̃, log γ
+    variance, stride, gamma = logs.exp().unbind(1)  # 3 × (B,)
+    return Window(
+        n=n,
+        g_x=(width + 1) / 2 * (raw[:, 0] + 1) - 1,  # (22), less 1: counted from 0
+        g_y=(height + 1) / 2 * (raw[:, 1] + 1) - 1,  # (23)
+        sigma=variance.sqrt(),
+        delta=(max(height, width) - 1) / (n - 1) * stride,  # (24)
+        gamma=gamma,
+    )
+
+
+def filterbank(
+    centre: Tensor, delta: Tensor, sigma: Tensor, offsets: Tensor, pixels: Tensor
+) -> Tensor:
+    """Filters along one axis, (B, N, A), each row summing to 1; equations (19), (20), (25), (26).
+
+    ``centre``, ``delta``, ``sigma`` are (B,). ``offsets`` (N,) are the places of the filters in
+    strides from the window's centre, ``pixels`` (A,) the coordinates 0 … A − 1. A softmax divides
+    by the sum of the row after taking out its largest weight: a filter far outside the image falls
+    on the nearest pixel where dividing by Z would give 0/0.
+    """
+    mu = centre[:, None] + offsets * delta[:, None]  # (B, N)                  (19)(20)
+    distance = (pixels - mu[:, :, None]) / sigma[:, None, None]  # (B, N, A)
+    return torch.softmax(-0.5 * distance.square(), dim=2)  # (B, N, A)         (25)(26)
+
+
+def read(f_y: Tensor, f_x: Tensor, gamma: Tensor, images: Tensor) -> Tensor:
+    """γ F_Y image F_Xᵀ, (B, K, H, W) → (B, K, N, N), the same filters for all K; equation (27)."""
+    with torch.autocast(images.device.type, enabled=False):
+        rows = f_y[:, None] @ full_precision(images)  # (B, K, N, W)
+        patch = rows @ f_x[:, None].mT  # (B, K, N, N)
+        return gamma[:, None, None, None] * patch
+
+
+def write(f_y: Tensor, f_x: Tensor, gamma: Tensor, patch: Tensor) -> Tensor:
+    """1/γ F_Yᵀ patch F_X, (B, C, N, N) → (B, C, H, W); equation (29)."""
+    with torch.autocast(patch.device.type, enabled=False):
+        scaled = full_precision(patch) / gamma[:, None, None, None]
+        rows = scaled @ f_x[:, None]  # (B, C, N, W)
+        return f_y[:, None].mT @ rows  # (B, C, H, W)
+
+
+class Attention(nn.Module):
+    """A window that a linear layer places from a hidden state: ``attention(h)`` → Window.
+
+    ``shape`` is (C, H, W), ``n`` ≥ 2 the side of the window. The layer's weights start as
+    N(0, ``init``²) and its bias as zeros: the first window then covers the whole image, σ and γ
+    are 1, and an untrained model sees (and is taught by) every pixel.
+    """
+
+    offsets: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, hidden: int, shape: tuple[int, int, int], n: int, init: float) -> None:
+        super().__init__()
+        self.n = n
+        _, self.height, self.width = shape
+        self.layer = nn.Linear(hidden, 5)  # (21): five numbers, whatever N is
+        nn.init.normal_(self.layer.weight, std=init)
+        nn.init.zeros_(self.layer.bias)
+        for name, grid in (
+            ("offsets", torch.arange(n) - (n - 1) / 2),
+            ("rows", torch.arange(self.height).float()),
+            ("columns", torch.arange(self.width).float()),
+        ):
+            self.register_buffer(name, grid, persistent=False)
+
+    def forward(self, h: Tensor) -> Window:
+        """(B, D) → Window. Never in half precision: eight bits cannot place a window to a pixel."""
+        with torch.autocast(h.device.type, enabled=False):
+            weight, bias = full_precision(self.layer.weight), full_precision(self.layer.bias)
+            raw = F.linear(full_precision(h), weight, bias)  # (B, 5)          (21)
+        return window_of(raw, self.n, self.height, self.width)
+
+    def filters(self, window: Window) -> tuple[Tensor, Tensor]:
+        """F_Y (B, N, H) and F_X (B, N, W)."""
+        delta, sigma = window.delta, window.sigma
+        return (
+            filterbank(window.g_y, delta, sigma, self.offsets, self.rows),
+            filterbank(window.g_x, delta, sigma, self.offsets, self.columns),
+        )
+
+    def read(self, window: Window, images: Tensor) -> Tensor:
+        """(B, K, H, W) → (B, K, N, N)."""
+        return read(*self.filters(window), window.gamma, images)
+
+    def write(self, window: Window, patch: Tensor) -> Tensor:
+        """(B, C, N, N) → (B, C, H, W)."""
+        return write(*self.filters(window), window.gamma, patch)

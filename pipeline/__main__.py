@@ -1,0 +1,59 @@
+"""The command line: ``python -m pipeline VERB …``, one verb for each thing a person wants done."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.errors import EXIT_CODES, PipelineError
+from pipeline.terminal import Terminal
+
+EXITS = "exit codes:\n" + "\n".join(f"  {code:3}  {text}" for code, text in EXIT_CODES.items())
+Verb = Callable[[argparse.Namespace, Terminal], Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb. Its value goes to standard output as JSON with ``--json``."""
+    from pipeline import verbs
+
+    options = _parser(verbs.VERBS).parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    terminal = Terminal(quiet=options.json)
+    try:
+        value = verbs.VERBS[options.verb].act(options, terminal)
+    except PipelineError as fault:
+        if options.json:
+            print(json.dumps({"error": str(fault), "exit_code": fault.exit_code}))
+        print(str(fault), file=sys.stderr)
+        return fault.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left; nothing is wrong
+        sys.stderr.close()
+        return 0
+    if options.json:
+        print(json.dumps(value, ensure_ascii=False))
+    return 0
+
+
+def _parser(verbs: dict[str, Any]) -> argparse.ArgumentParser:
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline", description=__doc__, epilog=EXITS, formatter_class=plain
+    )
+    parsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, verb in verbs.items():
+        one = parsers.add_parser(
+            name, help=verb.help, description=verb.help, epilog=EXITS, formatter_class=plain
+        )
+        for names, settings in verb.arguments:
+            one.add_argument(*names, **settings)
+        one.add_argument("--json", action="store_true", help="print the result as JSON")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""A training state as a few files in storage; the last one, the checksums, commits it.
+
+``checkpoints/step-00001000/{model,optimizer}.safetensors, state.json, checksums.json``. Nothing is
+pickled: tensors are safetensors, numbers are JSON. The bytes are a function of the state alone, so
+two processes that reach the same step write the same checkpoint.
+"""
+
+import json
+import logging
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import ClassVar
+
+import torch
+from pydantic.dataclasses import dataclass
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from pipeline.errors import DataError
+from pipeline.records import CHECKPOINTS
+from pipeline.storage import NotFound, Storage
+from pipeline.values import STRICT, from_json, to_json
+
+log = logging.getLogger(__name__)
+MODEL, OPTIMIZER, STATE, COMMIT = (
+    "model.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+    "checksums.json",
+)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class State:
+    """Where training is. ``step`` steps are done; the next one has this number."""
+
+    VERSION: ClassVar[int] = 1
+
+    version: int = 1
+    run_id: str
+    step: int = 0
+    skipped_steps: int = 0
+    best_step: int = -1
+    best_loss: float | None = None
+    """Validation loss at ``best_step``, nats per example."""
+
+
+def folder(step: int) -> str:
+    return f"{CHECKPOINTS}/step-{step:08d}"
+
+
+def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> dict[str, bytes]:
+    """The files of a checkpoint, without the one that commits it."""
+    return {
+        MODEL: save(_contiguous(model.state_dict())),
+        OPTIMIZER: save(_contiguous(flatten(optimizer))),
+        STATE: to_json(state),
+    }
+
+
+def commit(run: Storage, step: int, files: dict[str, bytes], keep: Iterable[int]) -> None:
+    """Writes the files, then their checksums; then removes all but this one and ``keep``."""
+    here = folder(step)
+    for name, data in files.items():
+        run.write(f"{here}/{name}", data)
+    sums = {name: {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
+            for name, data in files.items()}  # fmt: skip
+    run.write(f"{here}/{COMMIT}", to_json(sums))
+    for old in set(steps(run)) - {step, *keep}:
+        remove(run, old)
+
+
+def remove(run: Storage, step: int) -> None:
+    """The commit goes first, so that what is left half-way is no checkpoint."""
+    run.delete(f"{folder(step)}/{COMMIT}")
+    run.delete(*(entry.key for entry in run.list(folder(step) + "/")))
+
+
+def steps(run: Storage) -> list[int]:
+    """Steps of the committed checkpoints, oldest first."""
+    return [
+        int(entry.key.split("/")[-2].removeprefix("step-"))
+        for entry in run.list(CHECKPOINTS + "/")
+        if entry.key.endswith("/" + COMMIT)
+    ]
+
+
+def read(run: Storage, step: int) -> dict[str, bytes]:
+    """The files of a checkpoint, checked. Raises DataError that names the damaged object."""
+    here = folder(step)
+    sums = json.loads(run.read(f"{here}/{COMMIT}"))
+    files = {}
+    for name, expected in sums.items():
+        where = run.address(f"{here}/{name}")
+        try:
+            data = run.read(f"{here}/{name}")
+        except NotFound:
+            raise DataError(f"{where}: missing, though the checkpoint names it") from None
+        found = sha256(data).hexdigest()
+        if found != expected["sha256"]:
+            raise DataError(
+                f"{where}: sha256 {found[:12]}… in {len(data)} bytes, expected "
+                f"{expected['sha256'][:12]}… in {expected['bytes']}; the object is damaged"
+            )
+        files[name] = data
+    return files
+
+
+def latest(run: Storage, run_id: str) -> tuple[State, dict[str, bytes]] | None:
+    """The newest whole checkpoint; a damaged one is named in the log and the one before is used.
+
+    Raises DataError when a checkpoint belongs to another run or a newer version of this program.
+    """
+    for step in reversed(steps(run)):
+        try:
+            files = read(run, step)
+        except (DataError, ValueError, KeyError, TypeError) as fault:
+            log.warning("%s; using the checkpoint before it", fault)
+            continue
+        where = run.address(f"{folder(step)}/{STATE}")
+        state = from_json(State, files[STATE], where)
+        if state.run_id != run_id:
+            raise DataError(f"{where}: belongs to run {state.run_id}, not to {run_id}; remove it")
+        return state, files
+    return None
+
+
+def restore(
+    files: dict[str, bytes], model: nn.Module, optimizer: torch.optim.Optimizer | None = None
+) -> None:
+    """Puts the weights, and the optimiser's state, back where they were."""
+    model.load_state_dict(load(files[MODEL]))
+    if optimizer is not None:
+        unflatten(optimizer, load(files[OPTIMIZER]))
+
+
+def flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as tensors by name: ``<parameter index>.<name>``."""
+    return {
+        f"{index}.{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for index, entries in optimizer.state_dict()["state"].items()
+        for name, value in entries.items()
+        if value is not None
+    }
+
+
+def unflatten(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}

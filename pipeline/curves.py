@@ -1,0 +1,260 @@
+"""How the rows that training and validation leave behind become curves.
+
+Tables are named ``train`` and ``validation``; a column that is missing or holds no finite number is
+left out, and a figure without any is not drawn.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from io import BytesIO
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pyarrow as pa
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.ticker import MaxNLocator
+
+Tables = Mapping[str, pa.Table]
+
+TRAIN, VALIDATION, THIRD = "#3a86d0", "#e07b39", "#4a9d6f"
+INK = "#010203"
+"""Stands for the page's own text colour, which an inline SVG takes over as ``currentColor``."""
+POINTS = 600
+"""Most points of one curve: as many as there are pixels to show them."""
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.family": ["sans-serif"],
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.6,
+    "axes.linewidth": 0.7,
+    "image.cmap": "cividis",
+    "image.interpolation": "nearest",
+    "figure.constrained_layout.use": True,
+}
+_INKED = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+
+
+def figures(tables: Tables) -> dict[str, str]:
+    """Title → SVG element (no prologue, no references outwards), for those with something to show.
+
+    The same tables give the same text.
+    """
+    drawn = {}
+    for number, (title, draw) in enumerate(_FIGURES.items()):
+        with mpl.rc_context({**_style(INK), "svg.hashsalt": title}):
+            figure = Figure(figsize=(5.0, 3.0))
+            if draw(figure, tables):
+                drawn[title] = _svg(figure, f"curve{number}")
+    return drawn
+
+
+def curves_png(tables: Tables) -> bytes:
+    """The loss and its parts side by side, for a folder of pictures; b"" without any loss."""
+    with mpl.rc_context(_style("#303438")):
+        figure = Figure(figsize=(10.0, 3.4), dpi=120, facecolor="white")
+        left, right = figure.subfigures(1, 2, squeeze=False)[0]
+        if not (_loss(left, tables) | _parts(right, tables)):
+            return b""
+        out = BytesIO()
+        figure.savefig(out, format="png", metadata={"Software": None})
+        return out.getvalue()
+
+
+def _style(ink: str) -> Any:
+    return {**_STYLE, "grid.color": ink, **dict.fromkeys(_INKED, ink)}
+
+
+def _svg(figure: Figure, prefix: str) -> str:
+    out = BytesIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(out, format="svg", transparent=True, metadata=nothing)
+    text = out.getvalue().decode()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    # HTML knows the namespaces; several figures on one page must not share an id.
+    text = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    return re.sub(r'(<svg[^>]*?) width="[^"]*"|(<svg[^>]*?) height="[^"]*"', r"\1\2", text, count=1)
+
+
+def _column(table: pa.Table | None, name: str) -> np.ndarray | None:
+    """float64 with NaN for what is missing, or None where nothing finite is left."""
+    if table is None or name not in table.column_names:
+        return None
+    values = np.array([_number(v) for v in table[name].to_pylist()], dtype=float)
+    return values if np.isfinite(values).any() else None
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and np.isfinite(value) else float("nan")
+
+
+def _time(table: pa.Table) -> tuple[np.ndarray, str]:
+    """Where the rows stand, and what that is: epochs where they are known, else steps."""
+    for name in ("epoch", "step"):
+        values = _column(table, name)
+        if values is not None:
+            return values, name
+    return np.arange(table.num_rows, dtype=float), "row"
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Mean over a moving window of one fortieth of the run; NaN counts for nothing."""
+    known = np.isfinite(values)
+    window = np.ones(max(1, len(values) // 40))
+    total = np.convolve(np.where(known, values, 0.0), window, "same")[: len(values)]
+    count = np.convolve(known.astype(float), window, "same")[: len(values)]
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
+
+
+def _thin(*columns: np.ndarray) -> list[np.ndarray]:
+    count = len(columns[0])
+    keep = np.unique(np.linspace(0, count - 1, min(count, POINTS)).round().astype(int))
+    return [column[keep] for column in columns]
+
+
+def _line(axes: Axes, table: pa.Table | None, name: str, label: str, colour: str) -> list[float]:
+    """A smoothed curve over its raw values; the finite values that should be in sight."""
+    values = _column(table, name)
+    if table is None or values is None:
+        return []
+    time, unit = _time(table)
+    # A learning rate has no noise, and its corners are what one looks for.
+    smooth = values if name == "lr" else _smooth(values)
+    at, raw, mean = _thin(time, values, smooth)
+    if len(values) >= 80:
+        axes.plot(at, raw, color=colour, alpha=0.3, linewidth=0.5)
+    axes.plot(at, mean, color=colour, label=label, marker="." if len(values) == 1 else "")
+    axes.set_xlabel(unit)
+    spread = np.nanpercentile(values, [2, 90]) if len(values) >= 80 else []
+    return [*smooth[np.isfinite(smooth)], *spread]
+
+
+def _limit(axes: Axes, values: list[float]) -> None:
+    """Keeps the huge values of the first steps from flattening all that follows."""
+    low, most, high = np.min(values), np.percentile(values, 90), np.max(values)
+    if high - low > 3 * (most - low) > 0:
+        high = most + (most - low)
+    pad = 0.06 * (high - low) or max(0.01, abs(high) * 0.01)
+    axes.set_ylim(low - pad, high + pad)
+
+
+def _loss(figure: FigureBase, tables: Tables) -> bool:
+    axes = figure.subplots()
+    seen = _line(axes, tables.get("train"), "loss", "train", TRAIN)
+    table = tables.get("validation")
+    values, error = _column(table, "loss"), _column(table, "stderr")
+    if table is not None and values is not None:
+        time, unit = _time(table)
+        label = "validation" if error is None else "validation ± stderr"
+        axes.plot(time, values, color=VALIDATION, marker="o", markersize=2.5, label=label)
+        if error is not None:
+            band = (values - error, values + error)
+            axes.fill_between(time, *band, color=VALIDATION, alpha=0.25, linewidth=0)
+        axes.set_xlabel(unit)
+        seen += values[np.isfinite(values)].tolist()
+    return _finish(axes, seen, "loss (nats per image)")
+
+
+def _parts(figure: FigureBase, tables: Tables) -> bool:
+    axes, train = figure.subplots(), tables.get("train")
+    seen = _line(axes, train, "reconstruction", "reconstruction", TRAIN)
+    seen += _line(axes, train, "kl", "KL", VALIDATION)
+    return _finish(axes, seen, "nats per image")
+
+
+def _finish(axes: Axes, seen: list[float], label: str) -> bool:
+    if not seen:
+        return False
+    _limit(axes, seen)
+    axes.set_ylabel(label)
+    axes.legend()
+    return True
+
+
+def _kl_rows(tables: Tables) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """Times (rows,), KL per step (rows, T) and the unit of time, from training if it is there."""
+    for name in ("train", "validation"):
+        table = tables.get(name)
+        if table is None or "kl_per_step" not in table.column_names:
+            continue
+        lists = [[_number(x) for x in v or ()] for v in table["kl_per_step"].to_pylist()]
+        steps = max(map(len, lists), default=0)
+        known = [i for i, v in enumerate(lists) if v and len(v) == steps and np.isfinite(v).all()]
+        if known:
+            time, unit = _time(table)
+            return time[known], np.array([lists[i] for i in known]), unit
+    return None
+
+
+def _kl_bars(figure: FigureBase, tables: Tables) -> bool:
+    found = _kl_rows(tables)
+    if found is None:
+        return False
+    _, values, _ = found
+    last = values[-max(1, len(values) // 40) :].mean(axis=0)
+    axes = figure.subplots()
+    axes.bar(np.arange(1, len(last) + 1), last, color=TRAIN, width=0.75)
+    axes.grid(False, axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("step t of the drawing")
+    axes.set_ylabel("KL (nats per image)")
+    return True
+
+
+def _kl_map(figure: FigureBase, tables: Tables) -> bool:
+    found = _kl_rows(tables)
+    if found is None or len(found[0]) < 2:
+        return False
+    time, values, unit = found
+    parts = np.array_split(values, min(len(values), 160))
+    rows = np.array([part.mean(axis=0) for part in parts])
+    axes = figure.subplots()
+    extent = (time[0], time[-1], 0.5, values.shape[1] + 0.5)
+    image = axes.imshow(rows.T, aspect="auto", origin="lower", extent=extent, vmin=0)
+    axes.grid(False)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel(unit)
+    axes.set_ylabel("step t of the drawing")
+    figure.colorbar(image, ax=axes, label="KL (nats per image)").outline.set_visible(False)
+    return True
+
+
+def _stacked(wanted: Mapping[str, str]) -> "_Draw":
+    """Columns of the training table above each other, each with its own unit, over one time."""
+
+    def draw(figure: FigureBase, tables: Tables) -> bool:
+        table = tables.get("train")
+        names = [name for name in wanted if _column(table, name) is not None]
+        if not names:
+            return False
+        column = np.ravel(figure.subplots(len(names), 1, sharex=True, squeeze=False))
+        for axes, name, colour in zip(column, names, (TRAIN, THIRD), strict=False):
+            _limit(axes, _line(axes, table, name, wanted[name], colour))
+            axes.set_ylabel(wanted[name])
+            axes.label_outer()
+        return True
+
+    return draw
+
+
+_Draw = Callable[[FigureBase, Tables], bool]
+_FIGURES: dict[str, _Draw] = {
+    "Loss": _loss,
+    "Reconstruction and KL": _parts,
+    "KL of each step at the end": _kl_bars,
+    "KL of each step over training": _kl_map,
+    "Gradient norm and learning rate": _stacked({"gradient_norm": "gradient norm", "lr": "lr"}),
+    "Speed": _stacked({"examples_per_second": "examples/s", "data_wait": "data wait (share)"}),
+}

@@ -1,0 +1,171 @@
+"""The job file as frozen, strictly checked values: what may stand in one, and what it means."""
+
+from dataclasses import field, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from draw_model import ModelConfig
+from pipeline.manifest import Manifest
+from pipeline.sources import DataConfig
+from pipeline.values import STRICT, digest, to_plain
+
+CONFIG = ConfigDict(**STRICT, use_attribute_docstrings=True)
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, lt=1e3, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Adam:
+    kind: Literal["adam"] = "adam"
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    eps: Rate = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class RMSprop:
+    kind: Literal["rmsprop"] = "rmsprop"
+    alpha: Fraction = 0.99
+    momentum: Fraction = 0.0
+    eps: Rate = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class SGD:
+    kind: Literal["sgd"] = "sgd"
+    momentum: Fraction = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Constant:
+    kind: Literal["constant"] = "constant"
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Linear:
+    """Falls in a straight line from ``train.lr`` to ``final_lr`` between ``start`` and the end."""
+
+    kind: Literal["linear"] = "linear"
+    final_lr: Annotated[float, Field(ge=0)] = 0.0
+    start: Fraction = 0.0
+    """Share of all steps that pass before the fall begins."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Cosine:
+    """Falls along half a cosine from ``train.lr`` to ``final_lr``."""
+
+    kind: Literal["cosine"] = "cosine"
+    final_lr: Annotated[float, Field(ge=0)] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Exponential:
+    """``train.lr`` × factor^⌊step / every_steps⌋, not below ``final_lr``."""
+
+    kind: Literal["exponential"] = "exponential"
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.985
+    every_steps: Positive = 1000
+    final_lr: Annotated[float, Field(ge=0)] = 0.0
+
+
+Optimizer = Annotated[Adam | RMSprop | SGD, Field(discriminator="kind")]
+Schedule = Annotated[Constant | Linear | Cosine | Exponential, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Train:
+    """How the model is trained. All of it decides the result, so all of it is in the run's id."""
+
+    total_epochs: Positive
+    batch_size: Positive = 128
+    """Examples in a global batch, shared out over the workers."""
+    accumulation: Positive = 1
+    """Parts in which a worker takes its share of a batch, to save memory."""
+    lr: Rate = 1e-3
+    optimizer: Optimizer = field(default_factory=Adam)
+    schedule: Schedule = field(default_factory=Constant)
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps over which the learning rate climbs in a straight line to its value."""
+    clip_norm: Rate | None = 5.0
+    """Largest norm of the whole gradient; null leaves it as it is."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    validate_every_steps: Positive | None = None
+    """Cadence of validation; null means once an epoch."""
+    checkpoint_every_steps: Positive = 500
+    """A checkpoint is written at every validation too."""
+    keep_checkpoints: Positive = 2
+    """Newest checkpoints kept, beside the best."""
+    max_skipped_steps: Annotated[int, Field(ge=0)] = 20
+    """Steps with a loss or gradient that is not finite, skipped before training gives up."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    def __post_init__(self) -> None:
+        if self.accumulation > self.batch_size:
+            raise ValueError(
+                f"accumulation is {self.accumulation}, more than batch_size {self.batch_size}: "
+                "a part would be empty; lower accumulation"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Cluster:
+    """Where the job runs. None of it decides the result beyond the order of additions."""
+
+    workers: Positive | Literal["auto"] = "auto"
+    """``auto``: one a GPU; without GPUs, one for every ``cpus_per_worker`` cores."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    cpus_per_worker: Positive = 1
+    """Cores, and torch threads, of each worker."""
+    cache_gb: Annotated[float, Field(gt=0)] = 20.0
+    """Largest size of each node's cache of decoded shards."""
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """Worker failures after which training gives up; each goes on from the last checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Job:
+    """One experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    """Lower-case letters, digits, _ and -; first part of the run's id."""
+    storage: str = "file://~/draw-storage"
+    """Where everything goes: file:///folder or s3://bucket/prefix."""
+    data: DataConfig
+    model: ModelConfig
+    train: Train
+    cluster: Cluster = field(default_factory=Cluster)
+
+
+FORMAT = 1
+"""Raised when a change of the code changes what the same job trains."""
+
+
+def run_id(job: Job, manifest: Manifest) -> str:
+    """Job name + a hash of all that decides the result: data, model, training.
+
+    The same job submitted again has the same id, so it resumes or is already complete.
+    """
+    identity = {
+        "format": FORMAT,
+        "data": manifest.content,
+        "binarisation": job.data.binarisation,
+        "model": to_plain(job.model),
+        "train": to_plain(job.train),
+    }
+    return f"{job.name}-{digest(identity)[:10]}"
+
+
+def with_storage(job: Job, url: str) -> Job:
+    return replace(job, storage=url)
+
+
+def job_schema() -> dict[str, Any]:
+    """The JSON schema of job files, for editors: generated from these types."""
+    from pydantic import TypeAdapter
+
+    schema = TypeAdapter(Job).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

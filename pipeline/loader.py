@@ -1,0 +1,100 @@
+"""Manifest + plan → batches: the only place where bytes of a data set become tensors."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+
+from draw_model import Batch, noise
+from pipeline import plan
+from pipeline.cache import ShardCache
+from pipeline.manifest import Manifest
+from pipeline.sources.contract import Binarisation
+from pipeline.storage import Storage
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Split:
+    """One split, decoded and mapped: indexed by example id. Holds no pixel in memory itself."""
+
+    def __init__(
+        self, cache: ShardCache, storage: Storage, manifest: Manifest, split: str, first: int = 0
+    ) -> None:
+        self.name, self.shape = split, manifest.shape
+        self.shards = cache.open(storage, manifest, split, first)
+        self.ends = np.cumsum([len(shard) for shard in self.shards])
+        self.examples = int(self.ends[-1]) if self.shards else 0
+
+    def gather(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (n, C, H, W) and int64 (n,); padding ids give zeros."""
+        x = np.zeros((len(ids), *self.shape), dtype=np.uint8)
+        y = np.zeros(len(ids), dtype=np.int64)
+        owner = np.searchsorted(self.ends, ids, side="right")
+        for k in np.unique(owner[ids >= 0]):
+            rows = np.flatnonzero((owner == k) & (ids >= 0))
+            local = ids[rows] - (self.ends[k] - len(self.shards[k]))
+            x[rows] = self.shards[k]["x"][local]
+            y[rows] = self.shards[k]["y"][local]
+        return x, y
+
+
+class Loader:
+    """Batches of one split for one purpose (training, or evaluation of a split).
+
+    Training goes through a fresh order each epoch; evaluation reads in order. All random numbers
+    are a function of (seed, purpose, step, place in the global batch).
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        seed: int,
+        binarisation: Binarisation,
+        shapes: Shapes,
+        training: bool,
+    ) -> None:
+        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.binarisation, self.shapes, self.training = binarisation, shapes, training
+        self.purpose = "train" if training else f"evaluate/{split.name}"
+        self.steps = plan.steps_per_epoch(split.examples, batch_size)
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
+
+    def ids(self, step: int) -> np.ndarray:
+        """(batch_size,) example ids of the whole global batch of this step."""
+        epoch, index = divmod(step, self.steps)
+        if self._order[0] != epoch:
+            self._order = (epoch, self._epoch_order(epoch))
+        return plan.batch_ids(self._order[1], index, self.batch_size)
+
+    def batch(self, step: int, places: range) -> Batch:
+        """The given places of the global batch of this step."""
+        ids = self.ids(step)[places.start : places.stop]
+        grey, y = self.split.gather(ids)
+        return Batch(
+            x=self._target(grey, step, places),
+            y=torch.from_numpy(y),
+            mask=torch.from_numpy(ids != plan.PADDING),
+            noise=noise.draw(self.shapes, self.seed, self.purpose, step, places),
+        )
+
+    def count(self, step: int) -> int:
+        """Real examples in the global batch of this step."""
+        return int((self.ids(step) != plan.PADDING).sum())
+
+    def _epoch_order(self, epoch: int) -> np.ndarray:
+        if self.training:
+            return plan.order(self.split.examples, self.seed, epoch)
+        return np.arange(self.split.examples)
+
+    def _target(self, grey: np.ndarray, step: int, places: range) -> torch.Tensor:
+        x = torch.from_numpy(grey).float().div_(255)
+        if self.binarisation == "threshold":
+            return (x >= 0.5).float()
+        if self.binarisation == "dynamic":
+            stream = f"{self.purpose}/binarise"
+            drawn = noise.uniform(self.seed, stream, step, places, self.split.shape)
+            return (drawn < x).float()
+        return x

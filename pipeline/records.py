@@ -1,0 +1,81 @@
+"""What a run leaves behind, and where: ``runs/<run id>/…`` below the storage's root."""
+
+from typing import Any, ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from pipeline.values import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Result:
+    """A whole split evaluated once, in nats per example where the model has a likelihood.
+
+    ``loss`` is the mean over ``examples``, ``stderr`` its standard error. ``terms`` are the means
+    of the model's other terms; those with one value a step are lists. ``coin`` is what a fair coin
+    for every value would cost: dimensions × ln 2. ``binarisation`` names the kind of target, since
+    numbers of different kinds are never compared.
+    """
+
+    split: str
+    examples: int
+    loss: float
+    stderr: float
+    terms: dict[str, float | list[float]]
+    dimensions: int
+    nats_per_dimension: float
+    coin: float
+    binarisation: str
+    likelihood: str
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RunRecord:
+    """``run.json``, written last: a run with this file is complete. Times are UTC, ISO 8601."""
+
+    VERSION: ClassVar[int] = 1
+
+    version: int
+    id: str
+    name: str
+    job: dict[str, Any]
+    """The job as it was run, every default filled in; no credentials can be in a job."""
+    dataset: str
+    """The data set's folder below the storage's root."""
+    manifest_content: str
+    parameters: int
+    steps: int
+    epochs: float
+    examples_seen: int
+    best_step: int
+    skipped_steps: int
+    results: dict[str, Result]
+    """Split → result of the best checkpoint (lowest validation loss)."""
+    workers: int
+    device: str
+    machine: str
+    """Processor or GPU model and count: no host name, no path."""
+    attempts: int
+    """How often training was (re)started until it was done."""
+    train_seconds: float
+    """Seconds spent in training steps, over all attempts that led to the final weights."""
+    examples_per_second: float
+    started: str
+    finished: str
+    versions: dict[str, str]
+
+
+def run_path(run_id: str) -> str:
+    return f"runs/{run_id}"
+
+
+# Names of the objects below a run's folder.
+RECORD = "run.json"
+JOB = "job.yaml"
+WEIGHTS = "weights.safetensors"
+MODEL = "model.json"
+PAGE = "index.html"
+CHECKPOINTS = "checkpoints"
+ATTEMPTS = "attempts"
+METRICS = "metrics"
+PICTURES = "pictures"

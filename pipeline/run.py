@@ -1,0 +1,148 @@
+"""The main job: prepare, train, evaluate, publish. Each stage meets the next in storage only."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from pipeline import plan, publish
+from pipeline.cluster import start_ray, stop_ray
+from pipeline.errors import Interrupted
+from pipeline.job import Job, run_id
+from pipeline.job_file import dump_job
+from pipeline.manifest import Manifest
+from pipeline.metrics import Row
+from pipeline.prepare import prepare
+from pipeline.records import JOB, PAGE, RECORD, RunRecord, run_path
+from pipeline.storage import Storage, open_storage
+from pipeline.terminal import Advance, Terminal
+from pipeline.train import Outcome, Worker, interrupted, train
+from pipeline.values import from_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What a run came to; ``already`` is True when there was nothing left to do."""
+
+    record: RunRecord
+    page: str
+    already: bool
+
+
+def run(job: Job, terminal: Terminal, *, without_ray: bool = False) -> Finished:
+    """Runs a job to its end, from wherever it was cut off.
+
+    Raises PipelineError of the stage that could not go on; nothing that was done is lost.
+    """
+    storage = open_storage(job.storage)
+    storage.preflight()
+    with stop_requests() as stopping:
+        manifest, ours = _prepare_and_connect(job, storage, terminal, stopping, without_ray)
+        done = _complete(job, manifest, storage)
+        if done:
+            return Finished(record=done, page=_page(storage, done.id), already=True)
+        home = storage.below(run_path(run_id(job, manifest)))
+        home.write(JOB, dump_job(job).encode())
+        terminal.say(f"run {run_id(job, manifest)} in {job.storage}")
+        total = job.train.total_epochs * plan.steps_per_epoch(
+            manifest.splits["train"], job.train.batch_size
+        )
+        with terminal.stage("train") as advance:
+
+            def progress(row: Row) -> None:
+                advance(row["step"], total, _note(row))
+
+            if without_ray:
+                outcome = _in_this_process(job, manifest, storage, progress, stopping)
+            else:
+                from pipeline.launch import launch
+
+                outcome = launch(
+                    job, manifest, storage, progress=progress, stopping=stopping, ours=ours
+                )
+                stop_ray()
+    with terminal.stage("publish"):
+        record = publish.publish(job, manifest, storage, outcome)
+    return Finished(record=record, page=_page(storage, record.id), already=False)
+
+
+def _prepare_and_connect(
+    job: Job, storage: Storage, terminal: Terminal, stopping: threading.Event, without_ray: bool
+) -> tuple[Manifest, bool]:
+    """The manifest, and whether a Ray cluster was started here.
+
+    Ray takes seconds to start, so the shards are made meanwhile. Ray has the main thread: what it
+    starts dies with the thread that started it.
+    """
+    with ThreadPoolExecutor(1) as background, terminal.stage("prepare") as advance:
+        prepared = background.submit(
+            prepare, job.data, storage, progress=_interruptible(advance, stopping)
+        )
+        ours = not without_ray and start_ray()
+        return prepared.result(), ours
+
+
+def _interruptible(advance: Advance, stopping: threading.Event) -> Advance:
+    def counted(done: int, total: int, note: str = "") -> None:
+        if stopping.is_set():
+            raise Interrupted("stopped while preparing; the same command starts it again")
+        advance(done, total, "images")
+
+    return counted
+
+
+def _in_this_process(
+    job: Job,
+    manifest: Manifest,
+    storage: Storage,
+    progress: Callable[[Row], None],
+    stopping: threading.Event,
+) -> Outcome:
+    worker = Worker(progress=progress, stop=stopping.is_set)
+    outcome = train(job, manifest, storage, worker)
+    if not outcome.finished:
+        raise interrupted(outcome)
+    return outcome
+
+
+def _note(row: Row) -> str:
+    return (
+        f"epoch {row['epoch']:.2f}  loss {row['loss']:.2f}  "
+        f"{row['examples_per_second']:,.0f} examples/s"
+    )
+
+
+def _complete(job: Job, manifest: Manifest, storage: Storage) -> RunRecord | None:
+    home = storage.below(run_path(run_id(job, manifest)))
+    if not home.exists(RECORD):
+        return None
+    return from_json(RunRecord, home.read(RECORD), home.address(RECORD))
+
+
+def _page(storage: Storage, run: str) -> str:
+    return storage.address(f"{run_path(run)}/{PAGE}")
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that SIGTERM or the first Ctrl-C sets; a second signal ends the process at once."""
+    stopping = threading.Event()
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            os._exit(128 + signum)  # whatever is committed is in storage; nothing else matters
+        stopping.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+    before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopping
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

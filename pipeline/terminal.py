@@ -1,0 +1,120 @@
+"""What a person sees while a job runs: one line a stage, a bar on long work, a table at the end.
+
+On a terminal the bar moves; elsewhere (a job's log) a line is printed every few seconds. All of it
+goes to standard error, so that standard output is free for ``--json``.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from pipeline.records import Result, RunRecord
+
+
+class Advance(Protocol):
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
+class Terminal:
+    """Stages with the time they took. ``quiet`` says nothing at all."""
+
+    LINE_EVERY_S = 10.0
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Advance]:
+        """A long piece of work: call what this yields with (done, total, note)."""
+        started = time.monotonic()
+        if self.console.is_terminal:
+            with self._bar() as bar:
+                task = bar.add_task(name, total=None, note="")
+
+                def moving(done: int, total: int, note: str = "") -> None:
+                    bar.update(task, completed=done, total=total, note=note)
+
+                yield moving
+        else:
+            self.say(f"{name} …")
+            printed = started
+
+            def lines(done: int, total: int, note: str = "") -> None:
+                nonlocal printed
+                now = time.monotonic()
+                if now - printed >= self.LINE_EVERY_S:
+                    printed = now
+                    self.say(f"{name}: {done:,} of {total:,}  {note}")
+
+            yield lines
+        self.say(f"{name}: done in {time.monotonic() - started:.1f} s")
+
+    def table(self, title: str, rows: list[tuple[str, str]]) -> None:
+        table = Table(title=title, show_header=False, title_justify="left")
+        for name, value in rows:
+            table.add_row(name, value)
+        self.console.print(table)
+
+    def _bar(self) -> Progress:
+        return Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            transient=True,
+        )
+
+
+def result_rows(result: Result) -> list[tuple[str, str]]:
+    """A result as lines of a table, with all that a number needs to be compared."""
+    parts = [f"{name} {value:.2f}" for name, value in result.terms.items() if _scalar(value)]
+    return [
+        (
+            f"{result.split} bound",
+            f"{result.loss:.2f} ± {result.stderr:.2f} nats over {result.examples:,} images "
+            f"({result.likelihood}, {result.binarisation} targets)",
+        ),
+        ("of which", ", ".join(parts)),
+        (
+            "per dimension",
+            f"{result.nats_per_dimension:.4f} nats (a coin: {math.log(2):.4f}, "
+            f"{result.coin:.1f} an image)",
+        ),
+    ]
+
+
+def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
+    """What stands at the end of a run."""
+    results = [row for result in record.results.values() for row in result_rows(result)]
+    return [
+        *results,
+        ("trained", f"{record.epochs:g} epochs, {record.steps:,} steps, {record.attempts} starts"),
+        (
+            "speed",
+            f"{record.examples_per_second:,.0f} examples/s on {record.workers} × {record.device} "
+            f"({record.machine})",
+        ),
+    ]
+
+
+def _scalar(value: object) -> bool:
+    return isinstance(value, int | float)

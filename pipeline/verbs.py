@@ -1,0 +1,247 @@
+"""What each verb of the command line does; every one returns plain values for ``--json``."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError, JobError, StorageError
+from pipeline.job import Job
+from pipeline.terminal import Terminal, result_rows, summary_rows
+from pipeline.values import from_json, to_json, to_plain
+
+Arguments = tuple[tuple[tuple[str, ...], dict[str, Any]], ...]
+DEFAULT_STORAGE = "file://~/draw-storage"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    help: str
+    act: Callable[[argparse.Namespace, Terminal], Any]
+    arguments: Arguments = ()
+
+
+def _job(options: argparse.Namespace) -> Job:
+    from pipeline.job_file import read_job
+
+    return read_job(options.job, options.set)
+
+
+def _storage(options: argparse.Namespace) -> Any:
+    import os
+
+    from pipeline.storage import open_storage
+
+    return open_storage(options.storage or os.environ.get("DRAW_STORAGE") or DEFAULT_STORAGE)
+
+
+def _home(options: argparse.Namespace) -> Any:
+    """The folder of one run, by its id or a unique beginning of it."""
+    storage = _storage(options)
+    ids = storage.folders("runs/")
+    matching = [i for i in ids if i.startswith(options.run)]
+    if options.run in matching:
+        matching = [options.run]
+    if len(matching) != 1:
+        there = ", ".join(matching or ids) or "none"
+        raise StorageError(
+            f"{storage.address('runs/')}: {len(matching)} runs begin with {options.run!r}; "
+            f"name one of: {there}"
+        )
+    return storage.below(f"runs/{matching[0]}"), matching[0], storage
+
+
+def _record(home: Any) -> Any:
+    from pipeline.records import RECORD, RunRecord
+
+    if not home.exists(RECORD):
+        raise DataError(f"{home.address(RECORD)}: not there; the run is not finished, run its job")
+    return from_json(RunRecord, home.read(RECORD), home.address(RECORD))
+
+
+def run(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.run import run as run_job
+
+    finished = run_job(_job(options), terminal, without_ray=options.without_ray)
+    if finished.already:
+        terminal.say(f"{finished.record.id} is already complete; change a value to train anew")
+    terminal.table(finished.record.id, [*summary_rows(finished.record), ("page", finished.page)])
+    return {"already": finished.already, "page": finished.page, **to_plain(finished.record)}
+
+
+def check(options: argparse.Namespace, terminal: Terminal) -> Any:
+    job = _job(options)
+    terminal.say(f"{options.job}: a good job, {job.name}")
+    return to_plain(job)
+
+
+def prepare(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.prepare import prepare as prepare_dataset
+    from pipeline.storage import open_storage
+
+    job = _job(options)
+    storage = open_storage(job.storage)
+    with terminal.stage("prepare") as advance:
+        manifest = prepare_dataset(job.data, storage, progress=advance)
+    terminal.say(f"{storage.address(manifest.path)}: {manifest.splits}")
+    return to_plain(manifest)
+
+
+def show(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.pictures import png
+    from pipeline.prepare import find_dataset, sample_sheet
+
+    storage = _storage(options)
+    manifest = find_dataset(storage, options.dataset)
+    sheet = Path(options.sheet or f"{manifest.name}-{manifest.id}.png")
+    try:
+        sheet.write_bytes(png(sample_sheet(storage, manifest)))
+    except OSError as fault:
+        raise DataError(f"{sheet}: {fault.strerror}; give another place with --sheet") from None
+    if not options.json:
+        sys.stdout.write(to_json(manifest).decode())
+    terminal.say(f"sample sheet: {sheet}")
+    return {**to_plain(manifest), "sheet": str(sheet)}
+
+
+def verify(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.prepare import find_dataset
+    from pipeline.prepare import verify as verify_dataset
+
+    storage = _storage(options)
+    manifest = find_dataset(storage, options.dataset)
+    with terminal.stage("verify") as advance:
+        faults = verify_dataset(storage, manifest, progress=advance)
+    if faults:
+        raise DataError("\n".join(faults))
+    terminal.say(f"{storage.address(manifest.path)}: {len(manifest.shards)} shards, all whole")
+    return {"dataset": manifest.path, "shards": len(manifest.shards), "faults": []}
+
+
+def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.cache import ShardCache, cache_folder
+    from pipeline.evaluate import evaluate as evaluate_split
+    from pipeline.job_file import check_job
+    from pipeline.loader import Loader, Split
+    from pipeline.prepare import load_manifest
+    from pipeline.publish import load_model
+
+    home, run_id, storage = _home(options)
+    record = _record(home)
+    job = check_job(record.job, home.address("run.json"))
+    manifest = load_manifest(storage, *record.dataset.split("/")[1:])
+    if manifest.splits.get(options.split, 0) == 0:
+        raise JobError(f"--split {options.split}: empty; choose one of {list(manifest.splits)}")
+    model = load_model(home)
+    loader = Loader(
+        Split(ShardCache(cache_folder(), int(job.cluster.cache_gb * 1e9)), storage, manifest,
+              options.split),
+        batch_size=job.train.batch_size,
+        seed=job.train.seed,
+        binarisation=job.data.binarisation,
+        shapes=model.noise_shapes(),
+        training=False,
+    )  # fmt: skip
+    with terminal.stage(f"evaluate {options.split}") as advance:
+        result = evaluate_split(model, loader, progress=advance)
+    terminal.table(f"{run_id} on {options.split}", result_rows(result))
+    return to_plain(result)
+
+
+def sample(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline import pictures
+    from pipeline.publish import load_model
+
+    home, run_id, _ = _home(options)
+    _record(home)
+    drawn = pictures.of_model(load_model(home).sample(options.count, options.seed), None, None)
+    folder = Path(options.out or f"samples-{run_id}-{options.seed}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in drawn.items():
+            (folder / name).write_bytes(data)
+    except OSError as fault:
+        raise DataError(f"{folder}: {fault.strerror}; give another folder with --out") from None
+    files = [str(folder / name) for name in drawn]
+    terminal.say("\n".join(files))
+    return {"run": run_id, "seed": options.seed, "files": files}
+
+
+def runs(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.listing import list_runs
+
+    rows = list_runs(_storage(options))
+    for row in rows:
+        bound = "–" if row.loss is None else f"{row.loss:.2f} ± {row.stderr:.2f} nats"
+        terminal.say(f"{row.id:40} {row.status:12} {bound}")
+    return [to_plain(row) for row in rows]
+
+
+def report(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.report import write_run_page, write_storage_page
+
+    home, run_id, storage = _home(options)
+    write_run_page(storage, run_id)
+    write_storage_page(storage)
+    terminal.say(home.address("index.html"))
+    return {"page": home.address("index.html"), "index": storage.address("index.html")}
+
+
+def schema(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.job import job_schema
+
+    if not options.json:
+        sys.stdout.write(to_json(job_schema()).decode())
+    return job_schema()
+
+
+JOB: Arguments = (
+    (("job",), {"help": "a job file, such as jobs/quickstart.yaml"}),
+    (("--set",), {"action": "append", "default": [], "metavar": "KEY=VALUE",
+                  "help": "another value for a key, such as train.lr=1.0e-4"}),
+)  # fmt: skip
+STORAGE: Arguments = (
+    (("--storage",), {"metavar": "URL", "help": "where to look; default $DRAW_STORAGE, else "
+                      f"{DEFAULT_STORAGE}"}),
+)  # fmt: skip
+RUN: Arguments = ((("run",), {"help": "a run's id, or a unique beginning of it"}), *STORAGE)
+DATASET: Arguments = (
+    (("dataset",), {"help": "mnist for the newest, or mnist/<id>"}),
+    *STORAGE,
+)
+VERBS = {
+    "run": Verb(
+        help="run a job to its end, from wherever it was cut off",
+        act=run,
+        arguments=(*JOB, (("--without-ray",), {"action": "store_true", "help":
+                   "one worker in this process"})),
+    ),
+    "check": Verb(help="read a job file and start nothing", act=check, arguments=JOB),
+    "prepare": Verb(help="make a job's data set and nothing more", act=prepare, arguments=JOB),
+    "show": Verb(
+        help="print a data set's manifest and write a sheet of samples",
+        act=show,
+        arguments=(*DATASET, (("--sheet",), {"metavar": "FILE", "help": "where to write it"})),
+    ),
+    "verify": Verb(help="re-read every shard of a data set", act=verify, arguments=DATASET),
+    "evaluate": Verb(
+        help="the bound of a finished run on a whole split",
+        act=evaluate,
+        arguments=(*RUN, (("--split",), {"default": "test", "choices": ("train", "val", "test")})),
+    ),
+    "sample": Verb(
+        help="draw new pictures from a finished run",
+        act=sample,
+        arguments=(
+            *RUN,
+            (("--count",), {"type": int, "default": 100}),
+            (("--seed",), {"type": int, "default": 0}),
+            (("--out",), {"metavar": "FOLDER"}),
+        ),
+    ),
+    "runs": Verb(help="list the runs in a storage", act=runs, arguments=STORAGE),
+    "report": Verb(help="write a run's page again", act=report, arguments=RUN),
+    "schema": Verb(help="print the JSON schema of job files", act=schema),
+}  # fmt: skip
