@@ -9,16 +9,15 @@ import ctypes
 import fcntl
 import json
 import os
+import re
 import secrets
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -27,16 +26,17 @@ from typing import IO, NoReturn
 
 from infra.store_config import (
     ACCESS_KEY,
-    BACKENDS,
     ENVIRONMENT,
+    HOST,
     SERVERS,
+    free_ports,
     known_secret,
     write_configuration,
     write_private,
 )
 from pipeline.errors import PipelineError, StorageError
+from pipeline.storage import local_errors
 
-HOST = "127.0.0.1"
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 START_SECONDS = 60
 STOP_SECONDS = 5
@@ -77,7 +77,7 @@ class Running:
         self.lock.close()
 
     def wait(self) -> NoReturn:
-        """Returns by StorageError, when a process has ended that should not have."""
+        """Waits for as long as all processes run; raises StorageError when one has ended."""
         while all(process.poll() is None for process in self.processes):
             time.sleep(0.5)
         raise StorageError(f"a server process ended; see the logs in {self.environment.parent}")
@@ -94,15 +94,18 @@ def start(directory: Path | str, port: int = 0, bucket: str = "draw") -> Running
 
     ``port`` 0 takes a free one. Call it from a thread that lives on: the server ends with it.
     Raises StorageError where Swift is missing, the file system cannot hold it, the port is taken,
-    another server uses the directory, or a process does not start.
+    another server uses the directory, the bucket's name is none, or a process does not start.
     """
     directory = Path(directory).absolute()
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+        raise StorageError(f"bucket {bucket!r}: use 3 to 63 of a-z, 0-9, '-' and '.'")
+    with local_errors(str(directory)):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     _check_machine(directory)
     lock = _locked(directory)
     running = None
     try:
-        ports = dict(zip(SERVERS, _free_ports(port), strict=True))
+        ports = dict(zip(SERVERS, free_ports(port), strict=True))
         environment = directory / "store.env"
         secret_key = known_secret(environment) or secrets.token_urlsafe(24)
         write_configuration(directory, ports, secret_key)
@@ -148,23 +151,6 @@ def _locked(directory: Path) -> IO[str]:
         lock.close()
         raise StorageError(f"{directory}: a store is running here already; stop it first") from None
     return lock
-
-
-def _free_ports(wanted: int) -> list[int]:
-    """One port for each of SERVERS; the last is ``wanted``, or a free one for 0."""
-    with ExitStack() as held:
-        ports = []
-        for port in (*(0 for _ in BACKENDS), wanted):
-            probe = held.enter_context(socket.socket())
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError as fault:
-                raise StorageError(
-                    f"{HOST}:{port}: {fault.strerror}; choose another --port"
-                ) from None
-            ports.append(probe.getsockname()[1])
-        return ports
 
 
 def _spawn(directory: Path, module: str, name: str, *options: str) -> subprocess.Popen[bytes]:

@@ -4,11 +4,14 @@ import os
 import pwd
 import re
 import secrets
+import socket
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from pipeline.errors import StorageError
 
+HOST = "127.0.0.1"
 BACKENDS = ("account", "container", "object")
 SERVERS = {
     "account": "swift.account.server",
@@ -30,7 +33,7 @@ default = yes
 """
 COMMON = """\
 [DEFAULT]
-bind_ip = 127.0.0.1
+bind_ip = {host}
 bind_port = {port}
 user = {user}
 workers = 0
@@ -118,7 +121,7 @@ def write_configuration(directory: Path, ports: Mapping[str, int], secret: str) 
     bodies = {kind: BACKEND.format(kind=kind) for kind in BACKENDS}
     bodies |= {"object": OBJECT, "proxy": PROXY.format(secret=secret)}
     for kind, body in bodies.items():
-        common = COMMON.format(port=ports[kind], user=user_name(), directory=directory)
+        common = COMMON.format(host=HOST, port=ports[kind], user=user_name(), directory=directory)
         write_private(directory / f"{kind}.conf", common + body)
     for kind in BACKENDS:
         write_ring(directory / f"{kind}.ring.gz", ports[kind])
@@ -131,11 +134,28 @@ def known_secret(environment: Path) -> str | None:
     return found and found[1]
 
 
+def free_ports(wanted: int) -> list[int]:
+    """One port for each of SERVERS; the last is ``wanted``, or a free one for 0."""
+    with ExitStack() as held:
+        ports = []
+        for port in (*(0 for _ in BACKENDS), wanted):
+            probe = held.enter_context(socket.socket())
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError as fault:
+                raise StorageError(
+                    f"{HOST}:{port}: {fault.strerror}; choose another --port"
+                ) from None
+            ports.append(probe.getsockname()[1])
+        return ports
+
+
 def write_ring(path: Path, port: int) -> None:
     """A ring says which server has which part of the data: here always the one on this port."""
     from swift.common.ring import RingBuilder
 
-    device = {"ip": "127.0.0.1", "port": port, "device": "disk"}
+    device = {"ip": HOST, "port": port, "device": "disk"}
     builder = RingBuilder(part_power=4, replicas=1, min_part_hours=0)
     builder.add_dev(device | {"region": 1, "zone": 1, "weight": 1.0})
     builder.rebalance()

@@ -91,7 +91,9 @@ class ShardCache:
                 array["x"], array["y"] = x, y
                 decoded = Path(folder) / "decoded.npy"
                 np.save(decoded, array, allow_pickle=False)
-                path = self.folder / f"{shard.sha256}-{zlib.crc32(array.view(np.uint8)):08x}.npy"
+                path = (
+                    self.folder / f"{shard.sha256}-{zlib.crc32(array.view(np.uint8).data):08x}.npy"
+                )
                 os.replace(decoded, path)
         except OSError as fault:
             raise DataError(
@@ -135,6 +137,6 @@ def _mapped(path: Path, layout: np.dtype, examples: int) -> np.ndarray | None:
         return None
     whole = array.dtype == layout and array.shape == (examples,)
     crc = path.stem.rsplit("-", 1)[-1]
-    if not whole or f"{zlib.crc32(array.view(np.uint8)):08x}" != crc:
+    if not whole or f"{zlib.crc32(array.view(np.uint8).data):08x}" != crc:
         return None
     return array

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from pipeline.errors import DataError
 from pipeline.manifest import SPLITS, Manifest, Shard, dataset_path
-from pipeline.shards import MODES, read_shard, sha256_of
+from pipeline.shards import MODES, REPAIR, read_shard, sha256_of
 from pipeline.storage import NotFound, Storage
 from pipeline.values import from_json
 
@@ -109,7 +109,7 @@ def verify(
     done, total = 0, sum(manifest.splits.values())
     for shard in manifest.shards:
         if shard.file not in present:
-            faults.append(f"{where}/{shard.file}: missing; delete {MANIFEST} and prepare again")
+            faults.append(f"{where}/{shard.file}: missing; {REPAIR}")
         else:
             try:
                 counts[shard.split].update(_read(storage, manifest, shard)[1].tolist())
@@ -143,7 +143,7 @@ def _read(storage: Storage, manifest: Manifest, shard: Shard) -> tuple[np.ndarra
                 if other.sha256 == found != shard.sha256:
                     raise DataError(
                         f"{shard.file}: holds the bytes of {other.file}, sha256 {found}, expected "
-                        f"{shard.sha256}; prepare it again"
+                        f"{shard.sha256}; {REPAIR}"
                     ) from None
             raise
 

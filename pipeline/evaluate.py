@@ -8,7 +8,7 @@ import torch
 from draw_model import Model
 from pipeline import plan
 from pipeline.loader import Loader
-from pipeline.metrics import Sums, across_workers, add, masked_sums
+from pipeline.metrics import Sums, across_workers, add, masked_sums, means
 from pipeline.records import Result
 
 
@@ -49,8 +49,8 @@ def evaluate(
 def _result(total: Sums, loader: Loader) -> Result:
     count = loader.split.examples
     square = float(total.pop("loss²"))
-    terms = {name: (value / count).tolist() for name, value in total.items()}
-    loss = float(terms.pop("loss"))
+    loss = float(total.pop("loss")) / count
+    terms = means(total, count)
     variance = max(square / count - loss**2, 0.0) * count / max(count - 1, 1)
     dimensions = math.prod(loader.split.shape)
     return Result(

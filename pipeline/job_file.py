@@ -15,6 +15,7 @@ from pipeline.errors import JobError
 from pipeline.job import Job, job_schema
 
 MAX_BYTES = 1 << 20
+MAX_DEPTH = 20
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 BARE_EXPONENT = re.compile(r"^[+-]?\d+(\.\d*)?[eE][+-]?\d+$")
 Path_ = tuple[str, ...]
@@ -77,8 +78,13 @@ def _text(path: str | Path) -> str:
 def _parse(text: str, where: str) -> tuple[dict[str, Any], Places]:
     """The plain mapping and where each key path stands, as ``file:line:``."""
     places: Places = {}
+    depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise JobError(f"{where}: nested too deeply; this is not a job file")
             if isinstance(event, yaml.AliasEvent):
                 line = event.start_mark.line + 1
                 raise JobError(
@@ -88,14 +94,12 @@ def _parse(text: str, where: str) -> tuple[dict[str, Any], Places]:
         _walk(node, (), where, places)
         plain = yaml.safe_load(text)
     except yaml.YAMLError as fault:
-        mark = getattr(fault, "problem_mark", None)
-        line = mark.line + 1 if mark else 1
+        mark = fault.problem_mark if isinstance(fault, yaml.MarkedYAMLError) else None
+        line = mark.line + 1 if mark is not None else 1
         problem = getattr(fault, "problem", None) or str(fault).splitlines()[0]
         if "\\t" in problem:
             problem = "a tab is used to indent; use spaces"
         raise JobError(f"{where}:{line}: not YAML: {problem}") from None
-    except RecursionError:
-        raise JobError(f"{where}: nested too deeply; this is not a job file") from None
     if plain is None:
         raise JobError(f"{where}: empty; a job needs name, data, model and train")
     if not isinstance(plain, dict):

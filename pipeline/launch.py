@@ -15,7 +15,8 @@ from pipeline.manifest import Manifest
 from pipeline.metrics import Row
 from pipeline.records import run_path
 from pipeline.storage import Storage
-from pipeline.train import Outcome, Worker, interrupted, train
+from pipeline.train import train
+from pipeline.worker import Outcome, Worker, interrupted
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,6 @@ def _loop(config: dict[str, Any]) -> Outcome | PipelineError:
         rank=rank,
         world=context.get_world_size(),
         local_rank=context.get_local_rank(),
-        local_world=context.get_local_world_size(),
         device=get_device(),
         progress=listener.progress,
         report=listener.report,

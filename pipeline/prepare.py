@@ -132,7 +132,12 @@ def _end_with_parent() -> None:
 def _make(source: Source, piece: Shard, folder: Path) -> Made:
     path = folder / piece.file
     examples = source.examples(piece.split, piece.first, piece.first + piece.examples)
-    counts = write_shard(path, examples, piece.first)
+    try:
+        counts = write_shard(path, examples, piece.first)
+    except OSError as fault:
+        raise DataError(
+            f"{path}: {fault.strerror}; free space, or set TMPDIR to a folder that has some"
+        ) from None
     assert counts.total() == piece.examples
     shard = Shard(
         file=piece.file,

@@ -26,8 +26,8 @@ from pipeline.records import (
 )
 from pipeline.report import write_run_page, write_storage_page
 from pipeline.storage import Storage
-from pipeline.train import Outcome
 from pipeline.values import to_json, to_plain
+from pipeline.worker import Outcome
 
 SHOWN = 30
 """Test images in the pictures of reconstructions."""

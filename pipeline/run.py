@@ -20,8 +20,9 @@ from pipeline.prepare import prepare
 from pipeline.records import JOB, PAGE, RECORD, RunRecord, run_path
 from pipeline.storage import Storage, open_storage
 from pipeline.terminal import Advance, Terminal
-from pipeline.train import Outcome, Worker, interrupted, train
+from pipeline.train import train
 from pipeline.values import from_json
+from pipeline.worker import Outcome, Worker, interrupted
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,8 @@ MODES = {1: "L", 3: "RGB"}
 COLOUR_TYPES = {1: 0, 3: 2}
 """Channels → colour type in a PNG header."""
 
+REPAIR = "delete the data set's manifest.json and prepare it again"
+
 Shape = tuple[int, int, int]
 
 
@@ -93,12 +95,12 @@ def read_shard(
 def _check_file(path: Path, shard: Shard) -> None:
     size = path.stat().st_size
     if size != shard.bytes:
-        raise DataError(f"{shard.file}: {size} bytes, expected {shard.bytes}; prepare it again")
+        raise DataError(f"{shard.file}: {size} bytes, expected {shard.bytes}; {REPAIR}")
     found = sha256_of(path)
     if found != shard.sha256:
         raise DataError(
             f"{shard.file}: sha256 {found}, expected {shard.sha256}; it is damaged or another "
-            "shard; prepare it again"
+            f"shard; {REPAIR}"
         )
     if shard.examples * LEAST_EXAMPLE_BYTES > size:
         raise DataError(f"{shard.file}: {size} bytes cannot hold {shard.examples} examples")

@@ -208,14 +208,16 @@ def _open_folder(rest: str) -> Storage:
 
 
 def _open_s3(rest: str, endpoint: str | None) -> Storage:
-    from pipeline.storage_s3 import Clients, S3Storage, configured_endpoint
+    from pipeline.storage_s3 import Clients, S3Storage
 
     bucket, _, prefix = rest.rstrip("/").partition("/")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", bucket):
         raise StorageError(f"storage URL s3://{bucket!r}…: not a bucket name; use s3://bucket/path")
     if prefix:
         checked(prefix)
-    endpoint = configured_endpoint() if endpoint is None else endpoint
+    if endpoint is None:
+        names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+        endpoint = next(filter(None, map(os.environ.get, names)), None)
     if endpoint:
         _check_endpoint(endpoint)
     return S3Storage(url=f"s3://{rest.rstrip('/')}", clients=Clients(endpoint or None))

@@ -53,11 +53,6 @@ PAGE = 1000
 """Objects that one request lists or deletes: as many as S3 allows."""
 
 
-def configured_endpoint() -> str | None:
-    """The one setting for a server that is not AWS."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-
-
 class Clients:
     """The boto3 client of one endpoint, made when first asked for and once in each process.
 
@@ -186,6 +181,7 @@ class S3Storage(Storage):
     def upload(self, key: str, path: Path, progress: Progress | None = None) -> None:
         place = self._place(key)
         address = f"{path} → {self.address(key)}"
+        # Replacing a large object leaves its parts behind on some servers: better use fresh keys.
         with local_errors(address), self._errors(address) as client:
             client.upload_file(str(path), *place.values(), Callback=progress, Config=TRANSFER)
 
@@ -235,15 +231,14 @@ class S3Storage(Storage):
     def delete(self, *keys: str) -> None:
         places = [{"Key": self._place(key)["Key"]} for key in keys]
         for start in range(0, len(places), PAGE):
+            batch = {"Objects": places[start : start + PAGE], "Quiet": True}
             with self._errors(self.address(keys[start])) as client:
-                batch = {"Objects": places[start : start + PAGE], "Quiet": True}
-                failed = client.delete_objects(Bucket=self.bucket, Delete=batch).get("Errors", ())
-            for fault in failed:
-                if fault.get("Code") != "NoSuchKey":
-                    raise StorageError(
-                        f"s3://{self.bucket}/{fault['Key']}: cannot be deleted "
-                        f"({fault.get('Code')}); check the rights on the bucket"
-                    )
+                reply = client.delete_objects(Bucket=self.bucket, Delete=batch)
+            for fault in reply.get("Errors", ()):
+                raise StorageError(
+                    f"s3://{self.bucket}/{fault['Key']}: not deleted ({fault['Code']}); check the "
+                    "rights on the bucket"
+                )
 
     def arrow(self) -> tuple[Any, str]:
         from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem

@@ -4,19 +4,14 @@ The loop is: make the state, one step, the run. What varies (model, optimiser, s
 data) arrives as values. All ranks decide everything from numbers that are equal on all of them.
 """
 
-import logging
 import math
 import resource
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -24,53 +19,17 @@ from draw_model import Model, build
 from pipeline import checkpoint, plan
 from pipeline.cache import ShardCache, cache_folder
 from pipeline.checkpoint import State
-from pipeline.errors import Interrupted, TrainingError
+from pipeline.errors import TrainingError
 from pipeline.evaluate import evaluate
 from pipeline.job import Job, run_id
 from pipeline.loader import Loader, Split
 from pipeline.manifest import Manifest
-from pipeline.metrics import Row, Sums, across_workers, add, masked_sums, means, write_part
+from pipeline.metrics import Row, Sums, across_workers, add, masked_sums, means
 from pipeline.optimizer import lr_at, make_optimizer
-from pipeline.records import ATTEMPTS, Result, run_path
+from pipeline.recorder import Recorder
+from pipeline.records import Result, run_path
 from pipeline.storage import Storage
-from pipeline.values import to_json
-
-log = logging.getLogger(__name__)
-
-
-def _nothing(row: Row) -> None:
-    """The default of a worker that nobody listens to."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Worker:
-    """All that training knows of a cluster; a test fills it by hand.
-
-    ``progress`` hears every step, ``report`` every validation, on all ranks; ``stop`` says whether
-    this worker was asked to leave: all ranks then write one checkpoint and return.
-    """
-
-    rank: int = 0
-    world: int = 1
-    local_rank: int = 0
-    local_world: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    progress: Callable[[Row], None] = _nothing
-    report: Callable[[Row], None] = _nothing
-    stop: Callable[[], bool] = lambda: False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What training came to. ``finished`` is False when it was asked to stop before the end."""
-
-    finished: bool
-    step: int
-    total_steps: int
-    best_step: int
-    skipped_steps: int
-    parameters: int
-    results: dict[str, Result] = field(default_factory=dict)
+from pipeline.worker import Outcome, Worker
 
 
 class Training:
@@ -79,6 +38,9 @@ class Training:
     def __init__(self, job: Job, manifest: Manifest, storage: Storage, worker: Worker) -> None:
         self.job, self.worker, self.train = job, worker, job.train
         self.run = storage.below(run_path(run_id(job, manifest)))
+        self.recorder = Recorder(
+            self.run, run_id(job, manifest), worker, self.train.keep_checkpoints
+        )
         self.model = seeded_model(job, manifest).to(worker.device)
         self.optimizer = make_optimizer(self.train, self.model)
         cache = ShardCache(cache_folder(), int(job.cluster.cache_gb * 1e9))
@@ -87,7 +49,9 @@ class Training:
         self.validation = self._loader("val") if manifest.splits.get("val") else None
         self.total_steps = self.train.total_epochs * self.loader.steps
         self.state = State(run_id=run_id(job, manifest))
-        self._resume()
+        if found := self.recorder.resume():
+            self.state, files = found
+            checkpoint.restore(files, self.model, self.optimizer)
         self.ddp: nn.Module = self.model
         if worker.world > 1:
             self.ddp = DistributedDataParallel(
@@ -95,10 +59,6 @@ class Training:
                 device_ids=[worker.device.index] if worker.device.type == "cuda" else None,
                 gradient_as_bucket_view=True,
             )
-        self._rows: list[Row] = []
-        self._validations: list[Row] = []
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._pending: Future[None] | None = None
 
     def _loader(self, split: str, training: bool = False) -> Loader:
         return Loader(
@@ -109,33 +69,6 @@ class Training:
             shapes=self.model.noise_shapes(),
             training=training,
         )
-
-    def _resume(self) -> None:
-        """Rank 0 reads and shares what it found, so that all ranks start at the same step."""
-        found = [None]
-        if self.worker.rank == 0:
-            found = [checkpoint.latest(self.run, self.state.run_id)]
-            self._sign_in(found[0][0].step if found[0] else 0)
-        if self.worker.world > 1:
-            dist.broadcast_object_list(found, src=0)
-        self._apply(found[0])
-
-    def _sign_in(self, step: int) -> None:
-        """One small object for each time training (re)started: its history, on the page."""
-        entry = {
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "from_step": step,
-            "workers": self.worker.world,
-            "device": self.worker.device.type,
-        }
-        number = 1 + sum(1 for _ in self.run.list(ATTEMPTS + "/"))
-        while not self.run.create(f"{ATTEMPTS}/{number:06d}.json", to_json(entry)):
-            number += 1
-
-    def _apply(self, found: tuple[State, dict[str, bytes]] | None) -> None:
-        if found:
-            self.state, files = found
-            checkpoint.restore(files, self.model, self.optimizer)
 
     def step(self) -> Row:
         """One optimiser step on the next global batch; a step that is not finite changes nothing.
@@ -210,11 +143,11 @@ class Training:
         if self.validation is None:
             self.state = replace(self.state, best_step=self.state.step)
             return None
-        with self._autocast():
-            result = self._evaluate(self.validation)
+        result = self._evaluate(self.validation)
         best = self.state.best_loss
-        if math.isfinite(result.loss) and (best is None or result.loss < best):
-            self.state = replace(self.state, best_step=self.state.step, best_loss=result.loss)
+        if best is None or result.loss < best:
+            known = result.loss if math.isfinite(result.loss) else None
+            self.state = replace(self.state, best_step=self.state.step, best_loss=known)
         row = {
             "step": self.state.step,
             "epoch": self.state.step / self.loader.steps,
@@ -222,42 +155,18 @@ class Training:
             "stderr": result.stderr,
             **result.terms,
         }
-        self._validations.append(row)
+        self.recorder.validations.append(row)
         return row
 
     def _evaluate(self, loader: Loader) -> Result:
         worker = self.worker
-        return evaluate(
-            self.model, loader, rank=worker.rank, world=worker.world, device=worker.device
-        )
+        with self._autocast():
+            return evaluate(
+                self.model, loader, rank=worker.rank, world=worker.world, device=worker.device
+            )
 
-    def save(self, wait: bool = False) -> None:
-        """Writes metrics, then a checkpoint, in the background; rank 0 alone speaks to storage."""
-        if self.worker.rank > 0:
-            return
-        self.settle()
-        state, rows, validations = self.state, self._rows, self._validations
-        self._rows, self._validations = [], []
-        files = checkpoint.snapshot(self.model, self.optimizer, state)
-        kept = [s for s in checkpoint.steps(self.run) if s < state.step]
-        keep = {*kept[1 - self.train.keep_checkpoints :], state.best_step}
-        if self.train.keep_checkpoints == 1:
-            keep = {state.best_step}
-
-        def write() -> None:
-            write_part(self.run, "train", rows)
-            write_part(self.run, "validation", validations)
-            checkpoint.commit(self.run, state.step, files, keep)
-
-        self._pending = self._writer.submit(write)
-        if wait:
-            self.settle()
-
-    def settle(self) -> None:
-        """Waits until what was saved is in storage; raises what went wrong there."""
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            pending.result()
+    def save(self) -> None:
+        self.recorder.save(self.model, self.optimizer, self.state)
 
     def outcome(self, finished: bool, results: dict[str, Result] | None = None) -> Outcome:
         return Outcome(
@@ -290,7 +199,7 @@ def train(job: Job, manifest: Manifest, storage: Storage, worker: Worker) -> Out
     while training.state.step < training.total_steps:
         row = training.step()
         stopping = row.pop("stop")
-        training._rows.append(row)
+        training.recorder.rows.append(row)
         worker.progress(row)
         step = training.state.step
         if training.state.skipped_steps > job.train.max_skipped_steps:
@@ -300,17 +209,16 @@ def train(job: Job, manifest: Manifest, storage: Storage, worker: Worker) -> Out
             validation = training.validate()
             worker.report(validation or row)
         if due or stopping or step % job.train.checkpoint_every_steps == 0:
-            training.save(wait=stopping)
+            training.save()
         if stopping and step < training.total_steps:
+            training.recorder.settle()
             return training.outcome(finished=False)
-    training.settle()
-    if worker.world > 1:
-        dist.barrier()  # the last checkpoint is in storage before any rank reads it
+    training.recorder.settle_all()
     return training.finish()
 
 
 def _diverged(training: Training) -> TrainingError:
-    training.settle()
+    training.recorder.settle()
     return TrainingError(
         f"{training.state.run_id}: {training.state.skipped_steps} steps had a loss or gradient "
         f"that is not finite (train.max_skipped_steps is "
@@ -331,10 +239,3 @@ def memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-
-
-def interrupted(outcome: Outcome) -> Interrupted:
-    return Interrupted(
-        f"stopped at step {outcome.step} of {outcome.total_steps} with a checkpoint; the same "
-        "command goes on from there"
-    )

@@ -43,6 +43,7 @@ def described(path: Path, count: int, first: int = 0) -> Shard:
     )
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # webdataset leaves it open
 @pytest.mark.parametrize("shape", [GREY, COLOUR])
 def test_shard_reads_back_as_written_here_and_in_webdataset(
     tmp_path: Path, shape: tuple[int, int, int]
@@ -63,11 +64,11 @@ def test_shard_reads_back_as_written_here_and_in_webdataset(
 
 
 def test_shard_bytes_never_change(tmp_path: Path) -> None:
-    """The sha256 is part of data sets that exist: another one here makes them all unreadable."""
+    """The same job gives the same sha256 anywhere; if it must change, FORMAT has to be raised."""
     path = tmp_path / "a.tar"
     ramp = np.arange(784, dtype=np.uint8).reshape(1, 28, 28)
     write_shard(path, [(ramp, 3), (ramp.transpose(0, 2, 1), 9)], first=0)
-    assert sha256_of(path) == "?"
+    assert sha256_of(path) == "7da20ced8672bd7a541e66c9252f77ebcbceb646045a8c09fc6ac19d3927497b"
     with tarfile.open(path, "r:") as tar:
         assert [m.name for m in tar] == ["000000.cls", "000000.png", "000001.cls", "000001.png"]
         assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in tar} == {
@@ -148,10 +149,6 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         tar_of(LABEL, member("000000.png", png()), member("000000.json", b"{}")),
         "more in it than the 1 examples",
     ),
-    "a hundred thousand more": (
-        WHOLE[: -len(END)] + tar_of(member("x")) * 100_000,
-        "more in it than the 1 examples",
-    ),
     "zeros without end": (WHOLE + bytes(1 << 20), "more in it than the 1 examples"),
     "gzip": (
         gzip.compress(WHOLE) + bytes(2048),
@@ -164,25 +161,16 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
         tar_of(member("000000.cls", type=tarfile.SYMTYPE, linkname="/etc/passwd")),
         "type b'2' named '000000.cls' where the regular file",
     ),
-    "hard link": (
-        tar_of(member("000000.cls", type=tarfile.LNKTYPE, linkname="x")),
-        "type b'1'",
-    ),
+    "hard link": (tar_of(member("000000.cls", type=tarfile.LNKTYPE, linkname="x")), "type b'1'"),
     "device": (tar_of(member("000000.cls", type=tarfile.CHRTYPE, devmajor=1)), "type b'3'"),
     "pipe": (tar_of(member("000000.cls", type=tarfile.FIFOTYPE)), "type b'6'"),
     "folder": (tar_of(member("000000.cls", type=tarfile.DIRTYPE)), "type b'5'"),
-    "sparse": (
-        tar_of(member("000000.cls", b"1", type=tarfile.GNUTYPE_SPARSE)),
-        "type b'S'",
-    ),
+    "sparse": (tar_of(member("000000.cls", b"1", type=tarfile.GNUTYPE_SPARSE)), "type b'S'"),
     "extended header": (
         tar_of(member("000000.cls", b"1", pax_headers={"GNU.sparse.size": "3000000000"})),
         "type b'x'",
     ),
-    "long name": (
-        tar_of(member("a" * 300, b"1"), tar_format=tarfile.GNU_FORMAT),
-        "type b'L'",
-    ),
+    "long name": (tar_of(member("a" * 300, b"1"), tar_format=tarfile.GNU_FORMAT), "type b'L'"),
     "claims 8 GiB": (with_size(8 << 30), "000000.cls of 8589934592 bytes, at most 10"),
     "claims less than nothing": (with_size(-512), "000000.cls of -512 bytes"),
     "empty label": (tar_of(member("000000.cls")), "000000.cls of 0 bytes"),
@@ -222,6 +210,21 @@ def test_hostile_shard_is_refused_by_name_and_costs_no_memory(tmp_path: Path, ki
     assert "\n" not in str(error.value)
     assert peak < 4 << 20
     assert [p.name for p in tmp_path.iterdir()] == ["train-000000.tar"]
+
+
+def test_a_hundred_thousand_members_too_many_are_not_even_counted(tmp_path: Path) -> None:
+    path = tmp_path / "train-000000.tar"
+    with path.open("wb") as file:
+        file.write(WHOLE[: -len(END)])
+        for _ in range(100):
+            file.write(member("x")[0].tobuf() * 1000)
+    shard = described(path, 1)
+    tracemalloc.start()
+    with pytest.raises(DataError, match="more in it than the 1 examples"):
+        read_shard(path, shard, GREY)
+    assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    tracemalloc.stop()
+    path.unlink()
 
 
 def test_hand_made_tar_of_the_right_form_is_read(tmp_path: Path) -> None:

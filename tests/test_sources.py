@@ -113,7 +113,7 @@ def test_synthetic_pictures_fill_the_middle(size: int) -> None:
 
 
 def test_synthetic_is_about_as_hard_as_mnist() -> None:
-    """10.0 % for MNIST's first 4,096 training pictures with the same classifier."""
+    """A linear classifier errs in 10 % of MNIST when it has seen 4,096 of its pictures."""
     source = Synthetic(test=2000)
     error = linear_error(*arrays(source, "train", 0, 4096), *arrays(source, "test", 0, 2000))
     assert 0.05 < error < 0.2

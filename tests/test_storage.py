@@ -85,7 +85,7 @@ BAD_KEYS = [
 @pytest.mark.parametrize("key", BAD_KEYS)
 def test_a_key_that_is_not_a_plain_name_is_refused(storage: Storage, key: str) -> None:
     for action in (storage.read, storage.exists, storage.delete):
-        with pytest.raises(StorageError, match="^object key .* use relative names"):
+        with pytest.raises(StorageError, match=r"^object key .* use relative names"):
             action(key)
     with pytest.raises(StorageError, match="object key"):
         storage.create(key, b"")
@@ -194,6 +194,16 @@ def test_a_wrong_url_is_one_line_that_repeats_no_secret(url: str, endpoint: str 
     assert "\n" not in str(fault.value)
 
 
+def test_a_user_of_folders_loads_neither_boto3_nor_pyarrow(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pipeline.storage import open_storage; open_storage('x').preflight()\n"
+        "sys.exit(bool({'boto3', 'botocore', 'pyarrow'} & set(sys.modules)))"
+    )
+    paths = str(Path(__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, env=environment)
+
+
 # ---- folders -------------------------------------------------------------------------------------
 
 
@@ -229,7 +239,7 @@ def test_a_killed_writer_leaves_one_whole_object(tmp_path: Path) -> None:
 
 def test_what_a_file_system_refuses_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="/file/x: .* a file, not a folder$"):
+    with pytest.raises(StorageError, match=r"/file/x: .* a file, not a folder$"):
         open_storage(str(tmp_path / "file")).write("x", b"")
     storage = open_storage(str(tmp_path))
     storage.write("folder/x", b"")

@@ -1,4 +1,4 @@
-"""What a network, a failing server and wrong settings do to a store, by a real server and a proxy."""
+"""What networks, failing servers and wrong settings do to a store: a real server and a proxy."""
 
 import os
 import time

@@ -94,6 +94,12 @@ def test_what_keeps_it_from_starting_is_one_line(
         with pytest.raises(StorageError, match=f"{port}: Address already in use; choose another"):
             store.start(tmp_path, port)
 
+    with pytest.raises(StorageError, match="bucket 'A b'"):
+        store.start(tmp_path, bucket="A b")
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="a file, not a folder"):
+        store.start(tmp_path / "file" / "below")
+
     def unsupported(*_arguments: object) -> None:
         raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -27,10 +27,13 @@ class About:
 class Source(Protocol):
     """A frozen dataclass: its fields are the ``data:`` section of a job file."""
 
-    source: Any
-    """Literal name of the kind, also the data set's name in storage."""
-    binarisation: Binarisation
-    """Belongs to the reading, not to the bytes: not part of the data set's identity."""
+    @property
+    def source(self) -> str:
+        """Literal name of the kind, also the data set's name in storage."""
+
+    @property
+    def binarisation(self) -> Binarisation:
+        """Belongs to the reading, not to the bytes: not part of the data set's identity."""
 
     def about(self) -> About: ...
 

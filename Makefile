@@ -1,0 +1,42 @@
+# `make run` and `make test` need Python 3.11 or newer, make, and the package index once.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+JOB    ?= jobs/quickstart.yaml
+STORE  ?= build/store
+
+export RAY_USAGE_STATS_ENABLED = 0
+
+.PHONY: run test check lint types faults bench store schema clean help
+
+help:            ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,store]'
+	touch $@
+
+run: $(BIN)/.installed    ## run $(JOB), by default the quick start, on this machine
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipeline run $(JOB)
+
+test: $(BIN)/.installed   ## lint, types and the whole test suite
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests
+
+faults: $(BIN)/.installed ## kill workers, drivers and clusters at random; end with the same weights
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.faults.kill_loop
+
+bench: $(BIN)/.installed  ## benchmarks, as ratios within one run
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.benchmarks
+
+store: $(BIN)/.installed  ## a real S3 server on loopback, kept in $(STORE)
+	$(BIN)/python -m infra.store --dir $(STORE)
+
+schema: $(BIN)/.installed ## write jobs/job.schema.json from the types
+	$(BIN)/python -m pipeline schema > jobs/job.schema.json
+
+clean:           ## remove what was built here (never the storage)
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache *.egg-info

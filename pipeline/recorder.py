@@ -1,0 +1,90 @@
+"""What training leaves in storage as it goes, and finds there when it comes back.
+
+Rank 0 alone writes: metrics first, then the checkpoint that they belong to, in the background, one
+at a time. So the metrics of a step that a resume starts from are always there.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from pipeline import checkpoint
+from pipeline.checkpoint import State
+from pipeline.metrics import Row, write_part
+from pipeline.records import ATTEMPTS
+from pipeline.storage import Storage
+from pipeline.values import to_json
+from pipeline.worker import Worker
+
+Found = tuple[State, dict[str, bytes]]
+
+
+class Recorder:
+    """The folder of one run, as its training workers see it."""
+
+    def __init__(self, run: Storage, run_id: str, worker: Worker, keep_checkpoints: int) -> None:
+        self.run, self.run_id, self.worker = run, run_id, worker
+        self.keep_checkpoints = keep_checkpoints
+        self.rows: list[Row] = []
+        self.validations: list[Row] = []
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def resume(self) -> Found | None:
+        """The newest whole checkpoint: rank 0 reads it and shares it, so that all ranks agree."""
+        found: list[Found | None] = [None]
+        if self.worker.rank == 0:
+            found[0] = checkpoint.latest(self.run, self.run_id)
+            self._sign_in(found[0][0].step if found[0] else 0)
+        if self.worker.world > 1:
+            dist.broadcast_object_list(found, src=0)
+        return found[0]
+
+    def _sign_in(self, step: int) -> None:
+        """One small object for each time training (re)started: the run's history."""
+        entry = {
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "from_step": step,
+            "workers": self.worker.world,
+            "device": self.worker.device.type,
+        }
+        number = 1 + sum(1 for _ in self.run.list(ATTEMPTS + "/"))
+        while not self.run.create(f"{ATTEMPTS}/{number:06d}.json", to_json(entry)):
+            number += 1
+
+    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> None:
+        """Takes a snapshot now and writes it in the background."""
+        rows, validations = self.rows, self.validations
+        self.rows, self.validations = [], []
+        if self.worker.rank > 0:
+            return
+        files = checkpoint.snapshot(model, optimizer, state)
+
+        def write() -> None:
+            write_part(self.run, "train", rows)
+            write_part(self.run, "validation", validations)
+            older = [step for step in checkpoint.steps(self.run) if step < state.step]
+            newest = older[len(older) - (self.keep_checkpoints - 1) :]
+            checkpoint.commit(self.run, state.step, files, {*newest, state.best_step})
+
+        self._submit(write)
+
+    def _submit(self, write: Callable[[], None]) -> None:
+        self.settle()
+        self._pending = self._writer.submit(write)
+
+    def settle(self) -> None:
+        """Waits until what was saved is in storage; raises what went wrong there."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    def settle_all(self) -> None:
+        """As ``settle``; then every rank may read what rank 0 wrote."""
+        self.settle()
+        if self.worker.world > 1:
+            dist.barrier()

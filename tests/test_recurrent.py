@@ -1,0 +1,44 @@
+"""The LSTM cell against PyTorch's, and its first state."""
+
+import torch
+
+from draw_model.recurrent import FORGET_BIAS, LSTM
+
+
+def test_lstm_equals_the_cell_of_pytorch() -> None:
+    torch.manual_seed(0)
+    ours, theirs = LSTM(3, 4).double(), torch.nn.LSTMCell(3, 4).double()
+    with torch.no_grad():
+        theirs.weight_ih.copy_(ours.weight[:3].T)
+        theirs.weight_hh.copy_(ours.weight[3:].T)
+        theirs.bias_ih.copy_(ours.bias)
+        theirs.bias_hh.zero_()
+    state = ours.first(2)
+    expected = (state.h, state.cell)
+    for x in torch.randn(3, 2, 3, dtype=torch.float64):
+        state, expected = ours(x, state), theirs(x, expected)
+        torch.testing.assert_close(tuple(state), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_first_state_is_learned_or_no_parameter_at_all() -> None:
+    learned, fixed = LSTM(3, 4), LSTM(3, 4, learned_start=False)
+    assert {"first_h", "first_cell"} <= dict(learned.named_parameters()).keys()
+    assert set(fixed.state_dict()) == {"weight", "bias"}
+    learned(torch.randn(2, 3), learned.first(2)).h.sum().backward()
+    assert learned.first_h.grad is not None
+    assert learned.first_h.grad.abs().min() > 0
+    assert learned.first_cell.grad is not None
+    assert learned.first_cell.grad.abs().min() > 0
+
+
+def test_forget_gate_starts_open() -> None:
+    bias = LSTM(3, 4).bias.detach().view(4, 4)
+    assert torch.equal(bias[1], torch.full((4,), FORGET_BIAS))
+    assert bias[[0, 2, 3]].abs().max() == 0
+
+
+def test_memory_stays_in_float32_under_autocast() -> None:
+    cell = LSTM(3, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        state = cell(torch.randn(2, 3), cell.first(2))
+    assert state.cell.dtype == state.h.dtype == torch.float32
