@@ -5,7 +5,6 @@ pickled: tensors are safetensors, numbers are JSON. The bytes are a function of 
 two processes that reach the same step write the same checkpoint.
 """
 
-import json
 import logging
 from collections.abc import Iterable
 from hashlib import sha256
@@ -45,6 +44,14 @@ class State:
     """Validation loss at ``best_step``, nats per example."""
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Sum:
+    """What one file of a checkpoint must be."""
+
+    sha256: str
+    bytes: int
+
+
 def folder(step: int) -> str:
     return f"{CHECKPOINTS}/step-{step:08d}"
 
@@ -63,8 +70,9 @@ def commit(run: Storage, step: int, files: dict[str, bytes], keep: Iterable[int]
     here = folder(step)
     for name, data in files.items():
         run.write(f"{here}/{name}", data)
-    sums = {name: {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
-            for name, data in files.items()}  # fmt: skip
+    sums = {
+        name: Sum(sha256=sha256(data).hexdigest(), bytes=len(data)) for name, data in files.items()
+    }
     run.write(f"{here}/{COMMIT}", to_json(sums))
     for old in set(steps(run)) - {step, *keep}:
         remove(run, old)
@@ -88,7 +96,10 @@ def steps(run: Storage) -> list[int]:
 def read(run: Storage, step: int) -> dict[str, bytes]:
     """The files of a checkpoint, checked. Raises DataError that names the damaged object."""
     here = folder(step)
-    sums = json.loads(run.read(f"{here}/{COMMIT}"))
+    commit_key = f"{here}/{COMMIT}"
+    sums = from_json(dict[str, Sum], run.read(commit_key), run.address(commit_key))
+    if set(sums) != {MODEL, OPTIMIZER, STATE}:
+        raise DataError(f"{run.address(commit_key)}: names {sorted(sums)}, not a checkpoint")
     files = {}
     for name, expected in sums.items():
         where = run.address(f"{here}/{name}")
@@ -97,10 +108,10 @@ def read(run: Storage, step: int) -> dict[str, bytes]:
         except NotFound:
             raise DataError(f"{where}: missing, though the checkpoint names it") from None
         found = sha256(data).hexdigest()
-        if found != expected["sha256"]:
+        if found != expected.sha256:
             raise DataError(
                 f"{where}: sha256 {found[:12]}… in {len(data)} bytes, expected "
-                f"{expected['sha256'][:12]}… in {expected['bytes']}; the object is damaged"
+                f"{expected.sha256[:12]}… in {expected.bytes}; the object is damaged"
             )
         files[name] = data
     return files
@@ -114,8 +125,8 @@ def latest(run: Storage, run_id: str) -> tuple[State, dict[str, bytes]] | None:
     for step in reversed(steps(run)):
         try:
             files = read(run, step)
-        except (DataError, ValueError, KeyError, TypeError) as fault:
-            log.warning("%s; using the checkpoint before it", fault)
+        except DataError as fault:
+            log.warning("%s; the checkpoint before it is used", fault)
             continue
         where = run.address(f"{folder(step)}/{STATE}")
         state = from_json(State, files[STATE], where)

@@ -94,8 +94,8 @@ def _parse(text: str, where: str) -> tuple[dict[str, Any], Places]:
         _walk(node, (), where, places)
         plain = yaml.safe_load(text)
     except yaml.YAMLError as fault:
-        mark = fault.problem_mark if isinstance(fault, yaml.MarkedYAMLError) else None
-        line = mark.line + 1 if mark is not None else 1
+        mark: yaml.Mark | None = getattr(fault, "problem_mark", None)
+        line = 1 if mark is None else mark.line + 1
         problem = getattr(fault, "problem", None) or str(fault).splitlines()[0]
         if "\\t" in problem:
             problem = "a tab is used to indent; use spaces"

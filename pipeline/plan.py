@@ -36,7 +36,3 @@ def share(places: range, part: int, parts: int) -> range:
     count = len(places)
     return range(places.start + part * count // parts, places.start + (part + 1) * count // parts)
 
-
-def where(step: int, examples: int, batch_size: int) -> tuple[int, int]:
-    """(epoch, index of the batch in it) of a step, both from 0."""
-    return divmod(step, steps_per_epoch(examples, batch_size))

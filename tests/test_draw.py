@@ -33,6 +33,10 @@ def tiny(sizes: Sizes = SIZES[0], seed: int = 0) -> Draw:
     return model
 
 
+def arrays(model: Draw) -> reference.Weights:
+    return {name: value.numpy() for name, value in model.state_dict().items()}
+
+
 def doubled(batch: Batch) -> Batch:
     """Grey targets of the same shape: a likelihood must hold between 0 and 1 too."""
     x = 0.2 + 0.5 * batch.x.double()
@@ -50,7 +54,7 @@ def test_draw_equals_the_loop_reference(sizes: Sizes) -> None:
     model = tiny(sizes)
     batch = doubled(model.fake_batch(2))
     terms, pictures = model(batch), model.reconstruct(batch)
-    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    weights = arrays(model)
     for row in range(2):
         loss, kls, canvases = reference.draw(
             weights, batch.x[row].numpy(), batch.noise["z"][row].numpy(), sizes[0], sizes[1]
@@ -65,7 +69,7 @@ def test_generation_equals_the_loop_reference(sizes: Sizes) -> None:
     model = tiny(sizes)
     z = torch.randn(2, 3, 2, dtype=torch.float64)
     pictures = model.generate({"z": z})
-    weights = {name: value.numpy() for name, value in model.state_dict().items()}
+    weights = arrays(model)
     for row in range(2):
         canvases, windows = reference.imagine(weights, z[row].numpy(), sizes[1])
         np.testing.assert_allclose(pictures["canvases"][row].numpy(), canvases, atol=1e-12)
@@ -174,16 +178,9 @@ def test_the_same_seed_imagines_the_same_pictures() -> None:
 
 def test_read_windows_are_those_of_the_reference() -> None:
     model = tiny()
-    window = reference.window(
-        reference.linear(
-            {name: value.numpy() for name, value in model.state_dict().items()},
-            "reader.layer",
-            model.decoder.first_h.detach().numpy(),
-        ),
-        3,
-        5,
-        5,
-    )
+    weights = arrays(model)
+    raw = reference.linear(weights, "reader.layer", weights["decoder.first_h"])
+    window = reference.window(raw, 3, 5, 5)
     seen = model.reconstruct(doubled(model.fake_batch(1)))["read_windows"][0, 0]
     assert seen.tolist() == pytest.approx(reference.picture(window, 3), rel=1e-12)
 

@@ -1,0 +1,264 @@
+"""Training by hand, without a cluster: sameness across kills, workers and accumulation."""
+
+import math
+import tempfile
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+
+from draw_model import noise
+from pipeline import checkpoint
+from pipeline.errors import TrainingError
+from pipeline.listing import read_attempts, read_metrics
+from pipeline.optimizer import lr_at, make_optimizer
+from pipeline.train import Training, seeded_model, train
+from pipeline.worker import Worker
+from tests.tiny import column, home_of, losses, prepared, same, tiny_job, weights
+
+
+class Killed(BaseException):
+    """What a SIGKILL is to the code that it hits."""
+
+
+def kill_at(*steps):
+    """A progress callback that ends the process, as it were, right after these steps."""
+    left = set(steps)
+
+    def progress(row):
+        if row["step"] in left:
+            left.remove(row["step"])
+            raise Killed
+
+    return progress
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DRAW_CACHE", str(tmp_path / "cache"))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(job, worker=None):
+    manifest, storage = prepared(job)
+    outcome = train(job, manifest, storage, worker or Worker())
+    return outcome, home_of(job, manifest, storage)
+
+
+def test_loss_falls_and_the_outcome_is_whole(tmp_path):
+    job = tiny_job(f"file://{tmp_path}/a", train={"total_epochs": 20})
+    outcome, home = run(job)
+    seen = losses(home)
+    assert len(seen) == outcome.step == outcome.total_steps == 100
+    assert sum(seen[-10:]) < 0.8 * sum(seen[:10])
+    test = outcome.results["test"]
+    assert test.examples == 20
+    assert math.isclose(test.loss, test.terms["kl"] + test.terms["reconstruction"], rel_tol=1e-6)
+    assert math.isclose(sum(test.terms["kl_per_step"]), test.terms["kl"], rel_tol=1e-6)
+    assert math.isclose(test.coin, 144 * math.log(2))
+    assert test.stderr > 0
+
+
+def test_the_first_losses_of_one_seed_stay_what_they_were(tmp_path):
+    """Golden numbers: a change that should not change training must not change these."""
+    _, home = run(tiny_job(f"file://{tmp_path}/a"))
+    assert losses(home)[:5] == pytest.approx(GOLDEN, rel=1e-5)
+
+
+@pytest.mark.parametrize("kills", [(1,), (5, 6), (3, 7, 8, 14, 15)])
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
+def test_a_run_that_was_killed_and_resumed_equals_the_straight_one_bit_for_bit(
+    tmp_path, kills, optimizer
+):
+    values = {"optimizer": {"kind": optimizer}, "lr": 0.003}
+    straight, home = run(tiny_job(f"file://{tmp_path}/a", train=values))
+    job = tiny_job(f"file://{tmp_path}/b", train=values)
+    worker = Worker(progress=kill_at(*kills))
+    for _ in kills:
+        with pytest.raises(Killed):
+            run(job, worker)
+    resumed, other = run(job, worker)
+    assert same(weights(home), weights(other))
+    assert losses(home) == losses(other)
+    assert resumed == straight
+    assert len(read_attempts(*_root(other))) == len(kills) + 1
+
+
+def _root(home):
+    from pipeline.storage import open_storage
+
+    root, run_id = home.address("").rstrip("/").rsplit("/runs/", 1)
+    return open_storage(root), run_id
+
+
+def test_a_request_to_stop_writes_a_checkpoint_and_leaves(tmp_path):
+    straight, home = run(tiny_job(f"file://{tmp_path}/a"))
+    job = tiny_job(f"file://{tmp_path}/b", train={"checkpoint_every_steps": 1000})
+    asked = []
+    worker = Worker(progress=lambda row: asked.append(row["step"]), stop=lambda: len(asked) >= 3)
+    stopped, other = run(job, worker)
+    assert (stopped.finished, stopped.step) == (False, 4)
+    assert checkpoint.steps(other) == [4]
+    finished, other = run(job)
+    assert finished.finished
+    assert same(weights(home), weights(other))
+
+
+def test_accumulation_changes_nothing_but_the_order_of_additions(tmp_path):
+    _, whole = run(tiny_job(f"file://{tmp_path}/a"))
+    _, parts = run(tiny_job(f"file://{tmp_path}/b", train={"accumulation": 4}))
+    assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
+
+
+def _ddp(rank, world, meeting, job, queue):
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
+    )
+    manifest, storage = prepared(job)
+    outcome = train(job, manifest, storage, Worker(rank=rank, world=world, local_rank=rank))
+    if rank == 0:
+        queue.put((outcome, losses(home_of(job, manifest, storage))))
+    dist.destroy_process_group()
+
+
+def distributed(job, world):
+    queue = multiprocessing.get_context("spawn").SimpleQueue()
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(
+            _ddp, args=(world, f"{folder}/meeting", job, queue), nprocs=world, join=True
+        )
+        return queue.get()
+
+
+def test_two_and_four_workers_agree_with_one(tmp_path):
+    outcome, home = run(tiny_job(f"file://{tmp_path}/1"))
+    for world in (2, 4):
+        other, theirs = distributed(tiny_job(f"file://{tmp_path}/{world}"), world)
+        assert theirs == pytest.approx(losses(home), rel=1e-5)
+        for split, result in outcome.results.items():
+            assert other.results[split].loss == pytest.approx(result.loss, rel=1e-5)
+            assert other.results[split].stderr == pytest.approx(result.stderr, rel=1e-4)
+
+
+def poisoned(monkeypatch, steps):
+    """Puts a NaN into the noise of these steps: a bad batch, on whichever rank holds place 0."""
+    drawn = noise.draw
+
+    def draw(shapes, seed, purpose, step, places):
+        values = drawn(shapes, seed, purpose, step, places)
+        if purpose == "train" and step in steps and places.start == 0:
+            values["z"][0] = float("nan")
+        return values
+
+    monkeypatch.setattr(noise, "draw", draw)
+
+
+def test_a_step_that_is_not_finite_is_skipped_counted_and_changes_nothing(tmp_path, monkeypatch):
+    job = tiny_job(f"file://{tmp_path}/a")
+    manifest, storage = prepared(job)
+    poisoned(monkeypatch, {1})
+    training = Training(job, manifest, storage, Worker())
+    training.step()
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    row = training.step()
+    assert row["skipped"]
+    assert same(before, training.model.state_dict())
+    assert training.state.skipped_steps == 1
+    assert not training.step()["skipped"]
+    outcome, home = run(job)
+    assert outcome.skipped_steps == 1
+    assert column(read_metrics(*_root(home))["train"], "skipped").count(True) == 1
+
+
+def test_too_many_steps_that_are_not_finite_end_training_with_the_last_good_checkpoint(
+    tmp_path, monkeypatch
+):
+    job = tiny_job(f"file://{tmp_path}/a", train={"max_skipped_steps": 2})
+    poisoned(monkeypatch, range(6, 100))
+    with pytest.raises(TrainingError, match=r"3 steps had a loss.*at step 9.*lower train\.lr"):
+        run(job)
+    manifest, storage = prepared(job)
+    files = checkpoint.latest(home_of(job, manifest, storage), checkpoint_run(job, manifest))[1]
+    model = seeded_model(job, manifest)
+    checkpoint.restore(files, model)
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+def checkpoint_run(job, manifest):
+    from pipeline.job import run_id
+
+    return run_id(job, manifest)
+
+
+def test_bfloat16_trains_to_nearly_the_same_loss(tmp_path):
+    _, full = run(tiny_job(f"file://{tmp_path}/a"))
+    _, half = run(tiny_job(f"file://{tmp_path}/b", train={"precision": "bfloat16"}))
+    assert losses(half) == pytest.approx(losses(full), rel=0.05)
+    assert losses(half) != losses(full)
+
+
+def test_gradients_are_clipped_to_the_norm_that_the_job_names(tmp_path):
+    job = tiny_job(
+        f"file://{tmp_path}/a",
+        train={"clip_norm": 1e-3, "optimizer": {"kind": "sgd"}, "lr": 1.0, "total_epochs": 1},
+    )
+    manifest, storage = prepared(job)
+    training = Training(job, manifest, storage, Worker())
+    before = [p.detach().clone() for p in training.model.parameters()]
+    row = training.step()
+    moved = math.sqrt(
+        sum(
+            float((p.detach() - q).square().sum())
+            for p, q in zip(training.model.parameters(), before, strict=True)
+        )
+    )
+    assert row["gradient_norm"] > 1
+    assert moved == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ({"kind": "constant"}, [1, 1, 1, 1]),
+        ({"kind": "linear", "final_lr": 0.2}, [1, 0.8, 0.6, 0.4]),
+        ({"kind": "linear", "start": 0.5}, [1, 1, 1, 0.5]),
+        ({"kind": "cosine"}, [1, 0.5 + math.sqrt(0.125), 0.5, 0.5 - math.sqrt(0.125)]),
+        ({"kind": "exponential", "factor": 0.1, "every_steps": 1, "final_lr": 0.05},
+         [1, 0.1, 0.05, 0.05]),
+    ],
+)  # fmt: skip
+def test_learning_rates_follow_their_schedule(schedule, expected):
+    job = tiny_job(train={"lr": 1.0, "schedule": schedule})
+    assert [lr_at(job.train, step, 4) for step in range(4)] == pytest.approx(expected)
+
+
+def test_warm_up_climbs_in_a_straight_line():
+    train = replace(tiny_job(train={"lr": 1.0}).train, warmup_steps=4)
+    assert [lr_at(train, step, 9) for step in range(5)] == [0.25, 0.5, 0.75, 1, 1]
+
+
+def test_each_optimiser_is_torchs_with_the_jobs_numbers():
+    manifest, _ = prepared(tiny_job(f"file://{tempfile.mkdtemp()}"))
+    for values, kind in (
+        ({"kind": "adam", "beta1": 0.5}, torch.optim.Adam),
+        ({"kind": "rmsprop", "alpha": 0.9}, torch.optim.RMSprop),
+        ({"kind": "sgd", "momentum": 0.9}, torch.optim.SGD),
+    ):
+        job = tiny_job(train={"optimizer": values, "lr": 0.5})
+        made = make_optimizer(job.train, seeded_model(job, manifest))
+        assert type(made) is kind
+        for name in ("beta1", "alpha", "momentum"):
+            if name in values:
+                kept = made.defaults["betas"][0] if name == "beta1" else made.defaults[name]
+                assert kept == values[name]
+        assert made.defaults["lr"] == 0.5
+
+
+GOLDEN = [0.0] * 5

@@ -1,0 +1,66 @@
+"""Small real things for tests: a job on drawn digits, its shards, and training by hand."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load
+from torch import Tensor
+
+from pipeline import checkpoint
+from pipeline.job import Job, run_id
+from pipeline.job_file import check_job
+from pipeline.manifest import Manifest
+from pipeline.prepare import prepare
+from pipeline.records import run_path
+from pipeline.storage import Storage, open_storage
+
+PLAIN: dict[str, Any] = {
+    "name": "tiny",
+    "data": {"source": "synthetic", "size": 12, "train": 70, "val": 20, "test": 20},
+    "model": {"kind": "draw", "steps": 3, "hidden": 16, "latent": 4, "read_n": 3, "write_n": 3},
+    "train": {"total_epochs": 3, "batch_size": 16, "checkpoint_every_steps": 2, "lr": 0.01},
+    "cluster": {"workers": 1},
+}
+"""Five steps an epoch, the last of them padded."""
+
+
+def tiny_job(storage: str | Path = "file:///nowhere", **sections: dict[str, Any]) -> Job:
+    """The job above with other values: ``tiny_job(url, train={"lr": 0.1})``."""
+    plain = {**PLAIN, "storage": str(storage)}
+    for name, values in sections.items():
+        plain[name] = {**plain[name], **values}
+    return check_job(plain, "tiny")
+
+
+def prepared(job: Job) -> tuple[Manifest, Storage]:
+    storage = open_storage(job.storage)
+    return prepare(job.data, storage), storage
+
+
+def home_of(job: Job, manifest: Manifest, storage: Storage) -> Storage:
+    return storage.below(run_path(run_id(job, manifest)))
+
+
+def weights(home: Storage, step: int | None = None) -> dict[str, Tensor]:
+    """The weights of a checkpoint, by default the newest."""
+    step = checkpoint.steps(home)[-1] if step is None else step
+    return load(checkpoint.read(home, step)[checkpoint.MODEL])
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Bit for bit."""
+    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+
+
+def losses(home: Storage) -> list[float]:
+    """The training loss of every step, in order."""
+    from pipeline.listing import read_metrics
+
+    root, run = home.address("").rstrip("/").rsplit("/runs/", 1)
+    return column(read_metrics(open_storage(root), run)["train"], "loss")
+
+
+def column(table: Any, name: str) -> list[Any]:
+    values: Sequence[Any] = table[name].to_pylist()
+    return list(values)
