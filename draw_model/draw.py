@@ -84,9 +84,9 @@ class Draw(Model):
         read_n, write_n = config.read_n, config.write_n
         glimpse = 2 * (channels * read_n**2 if read_n else pixels)  # [x, x̂]
         patch = channels * write_n**2 if write_n else pixels
-        self.encoder = LSTM(glimpse + hidden, hidden, learned)
+        self.encoder = LSTM((glimpse, hidden), hidden, learned)
         self.posterior = nn.Linear(hidden, 2 * latent)
-        self.decoder = LSTM(latent, hidden, learned)
+        self.decoder = LSTM((latent,), hidden, learned)
         self.patch = nn.Linear(hidden, patch)
         self.reader = Attention(hidden, shape, read_n, config.window_init) if read_n else None
         self.writer = Attention(hidden, shape, write_n, config.window_init) if write_n else None

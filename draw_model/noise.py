@@ -41,7 +41,7 @@ def _rows(kind: str, seed: int, stream: str, step: int, places: range, width: in
 
 
 def normal(seed: int, stream: str, step: int, places: range, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal draws, (len(places), *shape) float32, for these places of the global batch."""
+    """Standard normal draws, (len(places), *shape) float32, at these places of a global batch."""
     width = int(np.prod(shape, dtype=np.int64))
     return torch.from_numpy(
         _rows("normal", seed, stream, step, places, width).reshape(len(places), *shape)

@@ -33,21 +33,24 @@ class LSTM(nn.Module):
     All four gates come from one matrix (I + D, 4D) over [x, h], in the order input, forget,
     candidate, output: one product per step instead of the two of ``nn.LSTMCell``, and one bias
     instead of two that are only ever added. Inputs run along its rows, since the gradient of a
-    matrix laid out this way was measured to be a tenth faster. Weights start uniform in ±1/√D as
-    in PyTorch; biases at 0, but the forget gate's at 1 (Jozefowicz et al. 2015), so that a fresh
-    cell keeps σ(1) = 73 % of its memory from step to step. A learned first state starts as zeros.
+    matrix laid out this way was measured to be a tenth faster. ``inputs`` are the widths of what x
+    is put together from; the weights of each part, and of h, start as N(0, 1/width) (LeCun et al.
+    1998), so that ten latents are heard beside 256 hidden units: with one scale for all, training
+    on MNIST was measured to need twice the steps to leave the mean image. Biases start at 0, the
+    forget gate's at 1 (Jozefowicz et al. 2015), so that a fresh cell keeps σ(1) = 73 % of its
+    memory from step to step. A learned first state starts as zeros.
     """
 
     first_h: Tensor
     first_cell: Tensor
 
-    def __init__(self, inputs: int, hidden: int, learned_start: bool = True) -> None:
+    def __init__(self, inputs: tuple[int, ...], hidden: int, learned_start: bool = True) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(inputs + hidden, 4 * hidden))
+        parts = [torch.randn(width, 4 * hidden) * width**-0.5 for width in (*inputs, hidden)]
+        self.weight = nn.Parameter(torch.cat(parts))
         self.bias = nn.Parameter(torch.zeros(4 * hidden))
         register_start(self, "first_h", (hidden,), learned_start)
         register_start(self, "first_cell", (hidden,), learned_start)
-        nn.init.uniform_(self.weight, -(hidden**-0.5), hidden**-0.5)
         nn.init.constant_(self.bias[hidden : 2 * hidden], FORGET_BIAS)
 
     def first(self, batch: int) -> LSTMState:

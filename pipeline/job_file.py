@@ -86,7 +86,7 @@ def _parse(text: str, where: str) -> tuple[dict[str, Any], Places]:
             if depth > MAX_DEPTH:
                 raise JobError(f"{where}: nested too deeply; this is not a job file")
             if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1
+                line = event.start_mark.line + 1 if event.start_mark else 1
                 raise JobError(
                     f"{where}:{line}: *{event.anchor}: aliases are not read; write the value out"
                 )

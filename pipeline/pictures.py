@@ -123,7 +123,7 @@ def of_model(
     return files
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Geometry:
     """How a canvas lies in its cell: enlarged ``scale`` times, ``margin`` image pixels around."""
 
@@ -132,7 +132,8 @@ class _Geometry:
 
     @classmethod
     def of(cls, pixels: np.ndarray, windows: bool) -> "_Geometry":
-        return cls(_scale(pixels), -(-max(pixels.shape[-3:-1]) // 6) if windows else 0)
+        margin = -(-max(pixels.shape[-3:-1]) // 6) if windows else 0
+        return cls(scale=_scale(pixels), margin=margin)
 
     def cell(
         self, image: np.ndarray, windows: Mapping[Colour, np.ndarray], i: int, t: int
@@ -154,7 +155,7 @@ class _Geometry:
         """
         if not np.isfinite(window).all():
             return
-        x, y, side, sigma = window
+        x, y, side, sigma = window.tolist()
         width = int(np.clip(round(sigma * self.scale / 2), 1, 2 * self.scale))
         across = self._span(x, side, cell.width, width)
         down = self._span(y, side, cell.height, width)

@@ -35,4 +35,3 @@ def share(places: range, part: int, parts: int) -> range:
     """Part ``part`` of ``parts`` of these places: contiguous, sizes differ by one at most."""
     count = len(places)
     return range(places.start + part * count // parts, places.start + (part + 1) * count // parts)
-

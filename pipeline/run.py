@@ -3,9 +3,8 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
@@ -34,6 +33,31 @@ class Finished:
     already: bool
 
 
+class StopRequests(threading.Event):
+    """Set by SIGTERM or the first Ctrl-C; a second signal ends the process at once."""
+
+    def __enter__(self) -> "StopRequests":
+        self._before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+        self.listen()
+        return self
+
+    def listen(self) -> None:
+        """Takes the signals; to be called again after Ray has started, which takes SIGTERM too."""
+        if threading.current_thread() is threading.main_thread():
+            for signum in self._before:
+                signal.signal(signum, self._ask)
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if self.is_set():
+            os._exit(128 + signum)  # whatever is committed is in storage; nothing else matters
+        self.set()
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for signum, handler in self._before.items():
+                signal.signal(signum, handler)
+
+
 def run(job: Job, terminal: Terminal, *, without_ray: bool = False) -> Finished:
     """Runs a job to its end, from wherever it was cut off.
 
@@ -41,7 +65,7 @@ def run(job: Job, terminal: Terminal, *, without_ray: bool = False) -> Finished:
     """
     storage = open_storage(job.storage)
     storage.preflight()
-    with stop_requests() as stopping:
+    with StopRequests() as stopping:
         manifest, ours = _prepare_and_connect(job, storage, terminal, stopping, without_ray)
         done = _complete(job, manifest, storage)
         if done:
@@ -72,7 +96,7 @@ def run(job: Job, terminal: Terminal, *, without_ray: bool = False) -> Finished:
 
 
 def _prepare_and_connect(
-    job: Job, storage: Storage, terminal: Terminal, stopping: threading.Event, without_ray: bool
+    job: Job, storage: Storage, terminal: Terminal, stopping: StopRequests, without_ray: bool
 ) -> tuple[Manifest, bool]:
     """The manifest, and whether a Ray cluster was started here.
 
@@ -84,6 +108,7 @@ def _prepare_and_connect(
             prepare, job.data, storage, progress=_interruptible(advance, stopping)
         )
         ours = not without_ray and start_ray()
+        stopping.listen()
         return prepared.result(), ours
 
 
@@ -126,24 +151,3 @@ def _complete(job: Job, manifest: Manifest, storage: Storage) -> RunRecord | Non
 
 def _page(storage: Storage, run: str) -> str:
     return storage.address(f"{run_path(run)}/{PAGE}")
-
-
-@contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """An event that SIGTERM or the first Ctrl-C sets; a second signal ends the process at once."""
-    stopping = threading.Event()
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        if stopping.is_set():
-            os._exit(128 + signum)  # whatever is committed is in storage; nothing else matters
-        stopping.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
-        return
-    before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopping
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -11,7 +11,7 @@ sizes = st.integers(1, 300)
 
 
 @settings(max_examples=60, deadline=None)
-@given(examples=sizes, batch=st.integers(1, 64), seed=st.integers(0, 2**40), epoch=st.integers(0, 9))
+@given(sizes, st.integers(1, 64), st.integers(0, 2**40), st.integers(0, 9))
 def test_each_example_comes_exactly_once_an_epoch(examples, batch, seed, epoch):
     order = plan.order(examples, seed, epoch)
     steps = plan.steps_per_epoch(examples, batch)

@@ -7,7 +7,7 @@ from draw_model.recurrent import FORGET_BIAS, LSTM
 
 def test_lstm_equals_the_cell_of_pytorch() -> None:
     torch.manual_seed(0)
-    ours, theirs = LSTM(3, 4).double(), torch.nn.LSTMCell(3, 4).double()
+    ours, theirs = LSTM((3,), 4).double(), torch.nn.LSTMCell(3, 4).double()
     with torch.no_grad():
         theirs.weight_ih.copy_(ours.weight[:3].T)
         theirs.weight_hh.copy_(ours.weight[3:].T)
@@ -21,7 +21,7 @@ def test_lstm_equals_the_cell_of_pytorch() -> None:
 
 
 def test_first_state_is_learned_or_no_parameter_at_all() -> None:
-    learned, fixed = LSTM(3, 4), LSTM(3, 4, learned_start=False)
+    learned, fixed = LSTM((3,), 4), LSTM((3,), 4, learned_start=False)
     assert {"first_h", "first_cell"} <= dict(learned.named_parameters()).keys()
     assert set(fixed.state_dict()) == {"weight", "bias"}
     learned(torch.randn(2, 3), learned.first(2)).h.sum().backward()
@@ -32,13 +32,20 @@ def test_first_state_is_learned_or_no_parameter_at_all() -> None:
 
 
 def test_forget_gate_starts_open() -> None:
-    bias = LSTM(3, 4).bias.detach().view(4, 4)
+    bias = LSTM((3,), 4).bias.detach().view(4, 4)
     assert torch.equal(bias[1], torch.full((4,), FORGET_BIAS))
     assert bias[[0, 2, 3]].abs().max() == 0
 
 
 def test_memory_stays_in_float32_under_autocast() -> None:
-    cell = LSTM(3, 4)
+    cell = LSTM((3,), 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         state = cell(torch.randn(2, 3), cell.first(2))
     assert state.cell.dtype == state.h.dtype == torch.float32
+
+
+def test_each_part_of_the_input_starts_with_the_scale_of_its_own_width() -> None:
+    torch.manual_seed(0)
+    parts = LSTM((10, 160), 90).weight.detach().split([10, 160, 90])
+    for part, width in zip(parts, (10, 160, 90), strict=True):
+        torch.testing.assert_close(part.std() * width**0.5, torch.tensor(1.0), rtol=0.05, atol=0)

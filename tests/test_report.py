@@ -36,7 +36,12 @@ def result(split: str, **changes) -> Result:
 
 
 def record(**changes) -> RunRecord:
-    values = {"version": 1, "id": "digits-0123456789", "name": "digits", "job": {"name": "digits"}}
+    values = {
+        "version": 1,
+        "id": "digits-0123456789",
+        "name": "digits",
+        "job": {"storage": "s3://draw"},
+    }
     values |= {"dataset": "datasets/mnist/abc", "manifest_content": "f" * 64}
     values |= {"parameters": 1234567, "steps": 4000, "epochs": 10.0, "examples_seen": 512000}
     values |= {"best_step": 3600, "skipped_steps": 1, "workers": 2, "device": "cpu"}
@@ -143,7 +148,8 @@ def test_a_finished_run_shows_bound_coin_pictures_curves_facts_and_how_to_go_on(
         "812 MB",
         "2 × some processor",
         "name: digits",
-        "python -m pipeline run job.yaml",
+        "python -m pipeline run job.yaml python -m pipeline evaluate digits-0123456789 "
+        "--storage s3://draw python -m pipeline sample",
         "draw_model.from_plain",
     ):
         assert expected in words

@@ -98,7 +98,7 @@ def _root(home):
 
 
 def test_a_request_to_stop_writes_a_checkpoint_and_leaves(tmp_path):
-    straight, home = run(tiny_job(f"file://{tmp_path}/a"))
+    _, home = run(tiny_job(f"file://{tmp_path}/a"))
     job = tiny_job(f"file://{tmp_path}/b", train={"checkpoint_every_steps": 1000})
     asked = []
     worker = Worker(progress=lambda row: asked.append(row["step"]), stop=lambda: len(asked) >= 3)

@@ -1,0 +1,226 @@
+"""The whole chain on real Ray clusters: submitted, measured, killed, stopped."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline import checkpoint
+from pipeline.cluster import place
+from pipeline.errors import ClusterError
+from pipeline.storage import open_storage
+from tests.faults.kill_loop import Run, survive
+from tests.tiny import tiny_job
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+TOKEN = "0123456789abcdef" * 4
+SMALL = [
+    "--set", "data.train=256", "--set", "data.val=64", "--set", "data.test=64",
+    "--set", "model.hidden=16", "--set", "model.steps=3", "--set", "train.total_epochs=2",
+]  # fmt: skip
+
+
+@dataclass
+class Head:
+    """A Ray head that was started in the project's root, as an operator would."""
+
+    dashboard: str
+    metrics_port: int
+    environment: dict[str, str]
+    storage: str
+
+    def submit(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "ray"), "job", "submit", "--address", self.dashboard, *words]
+        return subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=200
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """``ray start --head`` with token authentication; ended by its own processes alone."""
+    store = f"file://{tmp_path_factory.mktemp('store')}"
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        ports = {name: free_port() for name in ("gcs", "dashboard", "metrics", "client")}
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))},
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": TOKEN,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_TMPDIR": folder,
+            "DRAW_STORAGE": store,
+            "DRAW_CACHE": f"{folder}/cache",
+        }
+        command = [
+            str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2",
+            "--node-ip-address=127.0.0.1", f"--port={ports['gcs']}",
+            f"--dashboard-port={ports['dashboard']}", f"--temp-dir={folder}/ray",
+            f"--metrics-export-port={ports['metrics']}",
+            f"--ray-client-server-port={ports['client']}",
+            "--object-store-memory=100000000",
+        ]  # fmt: skip
+        with open(f"{folder}/head.log", "wb") as log:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        dashboard = f"http://127.0.0.1:{ports['dashboard']}"
+        try:
+            _wait_for(f"{dashboard}/api/version", process)
+            yield Head(dashboard, ports["metrics"], environment, store)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
+    deadline = time.monotonic() + 60
+    while True:
+        assert process.poll() is None, "ray start ended"
+        try:
+            with urllib.request.urlopen(request, timeout=2):
+                return
+        except OSError:
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.2)
+
+
+@pytest.mark.cluster
+def test_a_job_file_is_submitted_as_written_and_its_series_are_there(head):
+    """`ray job submit jobs/quickstart.yaml`, where the head was started in the project's root."""
+    done = head.submit("--", "jobs/quickstart.yaml", *SMALL, "--json")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    storage = open_storage(head.storage)
+    (run,) = storage.folders("runs")
+    assert run.startswith("quickstart-")
+    record = json.loads(storage.read(f"runs/{run}/run.json"))
+    assert record["workers"] == 2
+    assert record["results"]["test"]["examples"] == 64
+    assert storage.exists(f"runs/{run}/index.html")
+    assert storage.exists("index.html")
+    assert TOKEN.encode() not in b"".join(storage.read(e.key) for e in storage.list())
+
+
+@pytest.mark.cluster
+def test_the_working_directory_is_shipped_with_its_mode_bits(head):
+    """`ray job submit --working-dir . -- jobs/quickstart.yaml`, against any cluster.
+
+    The run is already complete, so that this says as well that a run is not trained twice.
+    """
+    done = head.submit("--working-dir", ".", "--", "jobs/quickstart.yaml", *SMALL, "--json")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert '"already": true' in done.stdout
+    assert len(open_storage(head.storage).folders("runs")) == 1
+
+
+@pytest.mark.cluster
+def test_training_speaks_through_rays_own_metrics(head):
+    done = head.submit(
+        "--no-wait", "--", "jobs/quickstart.yaml", *SMALL, "--set", "train.total_epochs=150",
+        "--set", "train.seed=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    wanted = {"ray_draw_loss_nats", "ray_draw_examples_per_second", "ray_draw_validation_loss_nats"}
+    deadline, seen = time.monotonic() + 90, {}
+    while not wanted <= seen.keys():
+        assert time.monotonic() < deadline, f"only {sorted(seen)} after 90 s"
+        time.sleep(1)
+        with urllib.request.urlopen(f"http://127.0.0.1:{head.metrics_port}/metrics") as page:
+            families = text_string_to_metric_families(page.read().decode())
+            seen = {f.name: f.samples for f in families if f.name.startswith("ray_draw_")}
+    ranks = {sample.labels["rank"] for sample in seen["ray_draw_loss_nats"]}
+    assert ranks == {"0", "1"}
+    submission = done.stdout.split("raysubmit_")[1].split("'")[0].split()[0]
+    stopped = subprocess.run(
+        [str(BIN / "ray"), "job", "stop", "--address", head.dashboard, f"raysubmit_{submission}"],
+        env=head.environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+
+
+@pytest.mark.cluster
+def test_a_wrong_job_ends_its_submission_with_one_line(head):
+    done = head.submit("--", "jobs/quickstart.yaml", "--set", "train.lr=1e-3")
+    assert done.returncode == 1
+    assert "write 1.0e-3" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.cluster
+def test_killed_workers_drivers_and_clusters_change_no_bit(tmp_path):
+    """The short form of ``make faults``, on a cluster of the driver's own."""
+    random.seed(1)
+    straight = Run(tmp_path / "straight", 40)
+    straight.finish()
+    killed = survive(tmp_path / "killed", ["worker", "driver", "cluster"], 40)
+    (weights, losses, one), (others, theirs, starts) = straight.result(), killed.result()
+    assert weights == others
+    assert losses == theirs
+    assert (one, starts) == (1, 4)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_a_run_writes_a_checkpoint_and_leaves_with_its_code(tmp_path, sign):
+    run = Run(tmp_path / "asked", 100_000)
+    try:
+        assert run.wait_past(-1), run.tail()
+        run.driver.send_signal(sign)
+        assert run.driver.wait(60) == 143
+        at = run.newest()
+        text = run.tail()
+        assert f"stopped at step {at} of" in text
+        assert "Traceback" not in text
+    finally:
+        run.end()
+    home = run.home()
+    assert home is not None
+    assert checkpoint.latest(home, run.storage.folders("runs")[0])[0].step == at
+
+
+@pytest.mark.parametrize(
+    ("cluster", "resources", "expected"),
+    [
+        ({}, {"CPU": 2.0}, (2, "cpu", 1)),
+        ({}, {"CPU": 64.0, "GPU": 4.0}, (4, "cuda", 1)),
+        ({}, {"CPU": 64.0}, (4, "cpu", 1)),  # 128 examples: no worker with less than 32
+        ({"cpus_per_worker": 2}, {"CPU": 2.0}, (1, "cpu", 2)),
+        ({"cpus_per_worker": 4}, {"CPU": 2.0}, (1, "cpu", 4)),
+        ({"device": "cpu"}, {"CPU": 2.0, "GPU": 1.0}, (2, "cpu", 1)),
+        ({"workers": 3}, {"CPU": 2.0}, (3, "cpu", 1)),
+    ],
+)
+def test_workers_default_to_what_the_cluster_has(cluster, resources, expected):
+    job = tiny_job(train={"batch_size": 128}, cluster={"workers": "auto", **cluster})
+    placed = place(job, resources)
+    assert (placed.workers, placed.device, placed.cpus) == expected
+
+
+def test_a_gpu_that_is_not_there_is_one_line():
+    with pytest.raises(ClusterError, match="the cluster has no GPU; use auto or cpu"):
+        place(tiny_job(cluster={"device": "cuda"}), {"CPU": 2.0})
