@@ -109,6 +109,7 @@ class Training:
         )
         seconds = time.perf_counter() - started
         row |= {
+            "time": time.time(),
             "seconds": seconds,
             "examples_per_second": count / seconds,
             "data_wait": waited / seconds,
