@@ -1,0 +1,164 @@
+"""Every verb of the command line on one small finished run, as a person would call them."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import checkpoint
+from pipeline.__main__ import main
+from pipeline.errors import EXIT_CODES
+from pipeline.job_file import dump_job
+from pipeline.storage import open_storage
+from tests.tiny import tiny_job
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a job file, and the finished run of it."""
+    folder = tmp_path_factory.mktemp("verbs")
+    job = tiny_job(f"file://{folder}/storage")
+    (folder / "job.yaml").write_text(dump_job(job))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DRAW_STORAGE", job.storage)
+        environment.setenv("DRAW_CACHE", str(folder / "cache"))
+        environment.chdir(folder)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        assert main(["run", "job.yaml", "--without-ray"]) == 0
+        yield folder
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def call(place, capsys):
+    def words(*arguments):
+        code = main([*arguments, "--json"])
+        out, err = capsys.readouterr()
+        return code, json.loads(out), err
+
+    return words
+
+
+def storage_of(place):
+    return open_storage(f"file://{place}/storage")
+
+
+def test_a_finished_run_has_all_that_a_reader_needs(place):
+    storage = storage_of(place)
+    (run,) = storage.folders("runs")
+    home = storage.below(f"runs/{run}")
+    record = json.loads(home.read("run.json"))
+    keys = {entry.key.split("/")[0] for entry in home.list()}
+    assert keys >= {"run.json", "job.yaml", "index.html", "weights.safetensors", "model.json",
+                    "checkpoints", "metrics", "pictures", "attempts"}  # fmt: skip
+    pictures = {e.key.removeprefix("pictures/"): home.read(e.key) for e in home.list("pictures")}
+    assert set(pictures) == {"samples.png", "generation.png", "generation.gif", "curves.png",
+                             "reconstructions.png", "reconstruction.png"}  # fmt: skip
+    for data in pictures.values():
+        Image.open(io.BytesIO(data)).load()
+    page = home.read("index.html").decode()
+    assert f"{record['results']['test']['loss']:.2f}" in page
+    assert run in storage.read("index.html").decode()
+
+
+def test_the_same_job_again_is_already_complete(call):
+    code, value, _ = call("run", "job.yaml", "--without-ray")
+    assert (code, value["already"]) == (0, True)
+
+
+def test_evaluating_again_gives_the_number_of_the_record(call):
+    _, record, _ = call("run", "job.yaml", "--without-ray")
+    code, result, _ = call("evaluate", record["id"][:8])
+    assert code == 0
+    assert result == record["results"]["test"]
+    assert call("evaluate", record["id"], "--split", "val")[1] == record["results"]["val"]
+
+
+def test_samples_are_a_function_of_the_seed(call, place):
+    files = {}
+    for seed, folder in (("1", "a"), ("1", "b"), ("2", "c")):
+        code, value, _ = call("sample", "tiny", "--count", "4", "--seed", seed, "--out", folder)
+        assert code == 0
+        files[folder] = (place / value["files"][0]).read_bytes()
+    assert files["a"] == files["b"] != files["c"]
+
+
+def test_a_data_set_is_shown_verified_and_named_when_damaged(call, place):
+    code, manifest, _ = call("show", "synthetic", "--sheet", "sheet.png")
+    assert (code, manifest["splits"]) == (0, {"train": 70, "val": 20, "test": 20})
+    with Image.open(place / "sheet.png") as sheet:
+        assert sheet.size[0] > 100
+    assert call("verify", "synthetic")[0] == 0
+    storage = storage_of(place)
+    key = next(e.key for e in storage.list("datasets") if e.key.endswith("val-000000.tar"))
+    whole = storage.read(key)
+    storage.write(key, whole[:-1] + b"x")
+    code, value, err = call("verify", "synthetic")
+    storage.write(key, whole)
+    assert code == 3
+    assert "val-000000.tar" in value["error"]
+    assert "val-000000.tar" in err
+
+
+def test_runs_are_listed_also_those_that_were_cut_off(call, place):
+    storage = storage_of(place)
+    (run,) = storage.folders("runs")
+    for entry in list(storage.list(f"runs/{run}/checkpoints")):
+        storage.write(entry.key.replace(run, "cut-0123456789"), storage.read(entry.key))
+    code, rows, _ = call("runs")
+    assert code == 0
+    assert {row["id"]: row["status"] for row in rows} == {
+        run: "complete", "cut-0123456789": "unfinished",
+    }  # fmt: skip
+    assert call("report", "cut")[0] == 0
+    assert storage.exists("runs/cut-0123456789/index.html")
+    code, value, _ = call("evaluate", "cut")
+    assert (code, "the run is not finished" in value["error"]) == (3, True)
+    storage.delete(*[entry.key for entry in storage.list("runs/cut-0123456789")])
+
+
+def test_an_unknown_run_or_data_set_is_one_line_that_names_those_there_are(call):
+    for words, code, said in (
+        (("sample", "nope"), 4, "tiny-"),
+        (("show", "nope"), 3, "synthetic"),
+        (("runs", "--storage", "ftp://x"), 4, "s3://"),
+        (("run", "nope.yaml"), 2, "no such file"),
+    ):
+        found, value, err = call(*words)
+        assert found == code == value["exit_code"]
+        assert said in value["error"]
+        assert err.count("\n") == 1
+        assert code in EXIT_CODES
+
+
+def test_the_readme_example_loads_the_weights_and_samples(place):
+    text = (ROOT / "README.md").read_text()
+    example = text.split("```python\n")[1].split("```")[0]
+    assert len(example.strip().splitlines()) <= 10
+    storage = storage_of(place)
+    (run,) = storage.folders("runs")
+    folder = place / "storage" / "runs" / run
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::ResourceWarning", "-c", example], cwd=folder,
+        capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with Image.open(folder / "samples.png") as samples:
+        assert samples.size == (8 * 12, 12)
+    (folder / "samples.png").unlink()
+
+
+def test_published_weights_are_those_of_the_best_checkpoint(place):
+    storage = storage_of(place)
+    (run,) = storage.folders("runs")
+    home = storage.below(f"runs/{run}")
+    best = json.loads(home.read("run.json"))["best_step"]
+    assert home.read("weights.safetensors") == checkpoint.read(home, best)[checkpoint.MODEL]
