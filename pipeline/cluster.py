@@ -4,8 +4,10 @@ import logging
 import os
 import secrets
 import socket
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from pipeline.errors import ClusterError
@@ -74,6 +76,8 @@ def start_ray() -> bool:
 
     if ray.is_initialized():
         return False
+    # Seconds of imports, while ray.init waits for the processes that it starts.
+    threading.Thread(target=import_module, args=("ray.train.torch",), daemon=True).start()
     # Workers send their warnings themselves; Ray's own lines stay in its log files.
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:

@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError, TrainingError
 from pipeline.job import Job, run_id
 from pipeline.manifest import Manifest
 from pipeline.metrics import Row
-from pipeline.records import run_path
+from pipeline.records import RAY_NOTES, run_path
 from pipeline.storage import Storage
 from pipeline.train import train
 from pipeline.worker import Outcome, Worker, interrupted
@@ -76,7 +76,8 @@ def _trainer(
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    filesystem, root = storage.below(run_path(run_id(job, manifest))).arrow()
+    home = f"{run_path(run_id(job, manifest))}/{RAY_NOTES}"
+    filesystem, root = storage.below(home).arrow()
     gpu = placement.device == "cuda"
     return TorchTrainer(
         _loop,
@@ -96,7 +97,7 @@ def _trainer(
         # Ray's own notes on this attempt. Training resumes from our checkpoints alone, so each
         # attempt has a fresh name: Ray would take a finished name for done.
         run_config=RunConfig(
-            name=f"ray-{uuid.uuid4().hex[:8]}",
+            name=uuid.uuid4().hex,
             storage_path=root,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=job.cluster.max_failures),

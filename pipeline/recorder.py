@@ -68,7 +68,7 @@ class Recorder:
             write_part(self.run, "train", rows)
             write_part(self.run, "validation", validations)
             older = [step for step in checkpoint.steps(self.run) if step < state.step]
-            newest = older[len(older) - (self.keep_checkpoints - 1) :]
+            newest = older[max(0, len(older) + 1 - self.keep_checkpoints) :]
             checkpoint.commit(self.run, state.step, files, {*newest, state.best_step})
 
         self._submit(write)

@@ -39,8 +39,11 @@ from pipeline.storage_s3_errors import (
     unsure,
 )
 
-ATTEMPTS = 9
-"""Of one request, the first included: enough for a restart of the server. AWS_MAX_ATTEMPTS wins."""
+ATTEMPTS = 12
+"""Of one request, the first included. With botocore's pauses (random, the first of at most 0.05 s,
+each twice as long, at most 20 s) that is about half a minute: enough for a restart of the server.
+AWS_MAX_ATTEMPTS wins.
+"""
 
 ROUNDS = 5
 """Of what botocore does not repeat by itself: a reply cut short, a conflict with another write."""
