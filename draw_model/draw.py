@@ -170,7 +170,7 @@ class Draw(Model):
         if self.writer is None:
             return decoder, canvas + full_precision(patch).view_as(canvas), None  # (8)
         window = self.writer(decoder.h)
-        square = patch.view(len(z), -1, window.n, window.n)  # (B, C, N, N)
+        square = patch.view(len(z), self.shape[0], window.n, window.n)  # (B, C, N, N)
         return decoder, canvas + self.writer.write(window, square), window  #  (8)(29)
 
     @staticmethod

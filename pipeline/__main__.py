@@ -4,14 +4,13 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import EXIT_CODES, PipelineError
 from pipeline.terminal import Terminal
 
 EXITS = "exit codes:\n" + "\n".join(f"  {code:3}  {text}" for code, text in EXIT_CODES.items())
-Verb = Callable[[argparse.Namespace, Terminal], Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,10 +8,10 @@ mapped stays readable until it is unmapped.
 import fcntl
 import logging
 import os
-import tempfile
+import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,8 @@ class ShardCache:
             for path in self.folder.glob(f"{shard.sha256}-*.npy"):
                 array = _mapped(path, layout, shard.examples)
                 if array is not None:
-                    os.utime(path)  # newest use, for eviction
+                    with suppress(OSError):  # another user's file may be read, not touched
+                        os.utime(path)  # newest use, for eviction
                     return array
                 log.warning("%s: damaged; decoding the shard again", path)
                 path.unlink(missing_ok=True)
@@ -83,13 +84,13 @@ class ShardCache:
     ) -> np.ndarray:
         self._evict(shard.examples * layout.itemsize, manifest)
         try:
-            with tempfile.TemporaryDirectory(dir=self.folder, prefix="filling-") as folder:
-                tar = Path(folder) / "shard.tar"
+            with self._own_folder(shard) as folder:
+                tar = folder / "shard.tar"
                 storage.download(f"{manifest.path}/{shard.file}", tar)
                 x, y = read_shard(tar, shard, manifest.shape)
                 array = np.empty(shard.examples, dtype=layout)
                 array["x"], array["y"] = x, y
-                decoded = Path(folder) / "decoded.npy"
+                decoded = folder / "decoded.npy"
                 np.save(decoded, array, allow_pickle=False)
                 path = (
                     self.folder / f"{shard.sha256}-{zlib.crc32(array.view(np.uint8).data):08x}.npy"
@@ -123,8 +124,25 @@ class ShardCache:
                 total -= size
 
     @contextmanager
+    def _own_folder(self, shard: Shard) -> Iterator[Path]:
+        """A folder to fill in; one that a killed process left behind goes first."""
+        folder = self.folder / f"filling-{shard.sha256}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
-        with open(self.folder / f"{name}.lock", "w") as file:
+        try:
+            file = open(self.folder / f"{name}.lock", "w")  # noqa: SIM115
+        except OSError as fault:
+            raise DataError(
+                f"{self.folder}: {fault.strerror}; set DRAW_CACHE to a folder that can be written"
+            ) from None
+        with file:
             fcntl.flock(file, fcntl.LOCK_EX)  # freed by the kernel if this process dies
             yield
 

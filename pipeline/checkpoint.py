@@ -6,6 +6,7 @@ two processes that reach the same step write the same checkpoint.
 """
 
 import logging
+import re
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import ClassVar
@@ -21,6 +22,7 @@ from pipeline.storage import NotFound, Storage
 from pipeline.values import STRICT, from_json, to_json
 
 log = logging.getLogger(__name__)
+NAME = re.compile(r"step-[0-9]+")
 MODEL, OPTIMIZER, STATE, COMMIT = (
     "model.safetensors",
     "optimizer.safetensors",
@@ -66,7 +68,7 @@ def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -
 
 
 def commit(run: Storage, step: int, files: dict[str, bytes], keep: Iterable[int]) -> None:
-    """Writes the files, then their checksums; then removes all but this one and ``keep``."""
+    """Writes the files, then their checksums; then removes older ones not in ``keep``."""
     here = folder(step)
     for name, data in files.items():
         run.write(f"{here}/{name}", data)
@@ -74,8 +76,10 @@ def commit(run: Storage, step: int, files: dict[str, bytes], keep: Iterable[int]
         name: Sum(sha256=sha256(data).hexdigest(), bytes=len(data)) for name, data in files.items()
     }
     run.write(f"{here}/{COMMIT}", to_json(sums))
-    for old in set(steps(run)) - {step, *keep}:
-        remove(run, old)
+    found = {int(name[5:]) for name in run.folders(CHECKPOINTS) if NAME.fullmatch(name)}
+    for old in found - {step, *keep}:
+        if old < step:  # what is newer is another driver's, or will be written again
+            remove(run, old)
 
 
 def remove(run: Storage, step: int) -> None:
@@ -86,18 +90,19 @@ def remove(run: Storage, step: int) -> None:
 
 def steps(run: Storage) -> list[int]:
     """Steps of the committed checkpoints, oldest first."""
-    return [
-        int(entry.key.split("/")[-2].removeprefix("step-"))
-        for entry in run.list(CHECKPOINTS + "/")
-        if entry.key.endswith("/" + COMMIT)
-    ]
+    keys = [entry.key.split("/") for entry in run.list(CHECKPOINTS + "/")]
+    return [int(k[1][5:]) for k in keys if k[2:] == [COMMIT] and NAME.fullmatch(k[1])]
 
 
 def read(run: Storage, step: int) -> dict[str, bytes]:
     """The files of a checkpoint, checked. Raises DataError that names the damaged object."""
     here = folder(step)
     commit_key = f"{here}/{COMMIT}"
-    sums = from_json(dict[str, Sum], run.read(commit_key), run.address(commit_key))
+    try:
+        committed = run.read(commit_key)
+    except NotFound:
+        raise DataError(f"{run.address(commit_key)}: gone; this is no checkpoint now") from None
+    sums = from_json(dict[str, Sum], committed, run.address(commit_key))
     if set(sums) != {MODEL, OPTIMIZER, STATE}:
         raise DataError(f"{run.address(commit_key)}: names {sorted(sums)}, not a checkpoint")
     files = {}

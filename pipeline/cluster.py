@@ -78,10 +78,13 @@ def start_ray() -> bool:
         return False
     # Seconds of imports, while ray.init waits for the processes that it starts.
     threading.Thread(target=import_module, args=("ray.train.torch",), daemon=True).start()
+    from ray.exceptions import RayError
+
     # Workers send their warnings themselves; Ray's own lines stay in its log files.
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if address:
+            _answers(address)
             ray.init(address=address, **quiet)
             return False
         ray.init(
@@ -92,7 +95,7 @@ def start_ray() -> bool:
             **quiet,
         )
         return True
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as fault:
+    except (OSError, RuntimeError, ValueError, RayError) as fault:
         reason = str(fault).strip().splitlines()[0]
         raise ClusterError(
             f"no Ray cluster at {address or 'this machine'}: {reason}; check RAY_ADDRESS and "
@@ -112,10 +115,16 @@ def _running_here() -> str | None:
     noted = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     with suppress(OSError, ValueError):
         address = noted.read_text().strip()
-        host, _, port = address.rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=2):
-            return address
+        _answers(address)
+        return address
     return None
+
+
+def _answers(address: str) -> None:
+    """Raises OSError when nobody listens at host:port; Ray itself would ask for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=5).close()
 
 
 def check_fits(placement: Placement, resources: dict[str, float]) -> None:

@@ -55,5 +55,6 @@ EXIT_CODES = {
     StorageError.exit_code: "object storage unreachable, refusing, or lacking what was asked for",
     TrainingError.exit_code: "training gave up (diverged, or failed too often)",
     ClusterError.exit_code: "the Ray cluster cannot be reached or lacks the resources",
+    130: "interrupted before training had begun",
     Interrupted.exit_code: "stopped by a signal after writing a checkpoint; run again to go on",
 }

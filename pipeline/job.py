@@ -1,6 +1,6 @@
 """The job file as frozen, strictly checked values: what may stand in one, and what it means."""
 
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -49,7 +49,7 @@ class Linear:
     """Falls in a straight line from ``train.lr`` to ``final_lr`` between ``start`` and the end."""
 
     kind: Literal["linear"] = "linear"
-    final_lr: Annotated[float, Field(ge=0)] = 0.0
+    final_lr: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     start: Fraction = 0.0
     """Share of all steps that pass before the fall begins."""
 
@@ -59,7 +59,7 @@ class Cosine:
     """Falls along half a cosine from ``train.lr`` to ``final_lr``."""
 
     kind: Literal["cosine"] = "cosine"
-    final_lr: Annotated[float, Field(ge=0)] = 0.0
+    final_lr: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -69,7 +69,7 @@ class Exponential:
     kind: Literal["exponential"] = "exponential"
     factor: Annotated[float, Field(gt=0, le=1)] = 0.985
     every_steps: Positive = 1000
-    final_lr: Annotated[float, Field(ge=0)] = 0.0
+    final_lr: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 Optimizer = Annotated[Adam | RMSprop | SGD, Field(discriminator="kind")]
@@ -116,11 +116,12 @@ class Cluster:
     """Where the job runs. None of it decides the result beyond the order of additions."""
 
     workers: Positive | Literal["auto"] = "auto"
-    """``auto``: one a GPU; without GPUs, one for every ``cpus_per_worker`` cores."""
+    """``auto``: one a GPU; without GPUs, one for every ``cpus_per_worker`` cores,
+    but none with less than 32 examples of a batch."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cpus_per_worker: Positive = 1
     """Cores, and torch threads, of each worker."""
-    cache_gb: Annotated[float, Field(gt=0)] = 20.0
+    cache_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 20.0
     """Largest size of each node's cache of decoded shards."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Worker failures after which training gives up; each goes on from the last checkpoint."""
@@ -157,10 +158,6 @@ def run_id(job: Job, manifest: Manifest) -> str:
         "train": to_plain(job.train),
     }
     return f"{job.name}-{digest(identity)[:10]}"
-
-
-def with_storage(job: Job, url: str) -> Job:
-    return replace(job, storage=url)
 
 
 def job_schema() -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _parse(text: str, where: str) -> tuple[dict[str, Any], Places]:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         _walk(node, (), where, places)
         plain = yaml.safe_load(text)
-    except yaml.YAMLError as fault:
+    except (yaml.YAMLError, ValueError, OverflowError) as fault:
         mark: yaml.Mark | None = getattr(fault, "problem_mark", None)
         line = 1 if mark is None else mark.line + 1
         problem = getattr(fault, "problem", None) or str(fault).splitlines()[0]
@@ -130,9 +130,11 @@ def _override(plain: dict[str, Any], assignment: str) -> Path_:
     if not equals or not all(keys):
         raise JobError(f"--set {assignment}: write it as --set key.path=value")
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise JobError(f"--set {assignment}: aliases are not read; write the value out")
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise JobError(f"--set {assignment}: {text!r} is not a YAML value") from None
+    except (yaml.YAMLError, ValueError, OverflowError):
+        raise JobError(f"--set {assignment[:80]}: not a YAML value") from None
     for key in keys[:-1]:
         if not isinstance(plain.setdefault(key, {}), dict):
             raise JobError(f"--set {assignment}: {key} is a value, not a section")
@@ -150,7 +152,7 @@ def _expand(value: Any, path: Path_, where: str, places: Places, env: Mapping[st
 
     def one(match: re.Match[str]) -> str:
         name, default = match.groups()
-        found = env.get(name) or default
+        found = env.get(name, default)
         if found is None:
             raise JobError(
                 f"{_place(path, where, places)} {'.'.join(path)}: the environment variable {name} "
@@ -209,10 +211,9 @@ def _nearest(path: str) -> str:
         near = difflib.get_close_matches(last, names, 1, 0.6)
         if near:
             return f"did you mean {names[near[0]]}?"
-    initials = {"".join(word[0] for word in last.split("_"))}
-    near = [siblings[name] for name in siblings if name in initials]
-    if near:
-        return f"did you mean {near[0]}?"
+    initials = "".join(word[0] for word in last.split("_") if word)
+    if initials in siblings:
+        return f"did you mean {siblings[initials]}?"
     return f"known here: {', '.join(siblings) or 'nothing'}"
 
 

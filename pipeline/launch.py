@@ -1,4 +1,4 @@
-"""Ray Train around ``train.py``: finds or starts a cluster, places the workers, listens to them."""
+"""Ray Train around ``train.py``: starts the workers, listens to them, passes on a stop."""
 
 import json
 import logging
@@ -9,17 +9,20 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.cluster import Placement, check_fits, place
-from pipeline.errors import PipelineError, TrainingError
+from pipeline.errors import ClusterError, DataError, PipelineError, TrainingError
 from pipeline.job import Job, run_id
 from pipeline.manifest import Manifest
 from pipeline.metrics import Row
 from pipeline.records import RAY_NOTES, run_path
 from pipeline.storage import Storage
+from pipeline.telemetry import Listener, Notes
 from pipeline.train import train
 from pipeline.worker import Outcome, Worker, interrupted
 
 log = logging.getLogger(__name__)
 
+PATIENCE = 5
+"""Times that Ray waits a minute for room for all workers: enough for an autoscaler."""
 COLLECTIVE_TIMEOUT_S = 300
 """A rank that waits longer for the others fails, and all start again: never a silent hang."""
 
@@ -56,13 +59,20 @@ def launch(
 
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    asked = False
+    asked, said = False, time.monotonic()
     while thread.is_alive():
         thread.join(0.1)
         if stopping.is_set() and not asked:
             asked = internal_kv._internal_kv_put(f"{channel}:stop", "1") is not None
         if row := internal_kv._internal_kv_get(f"{channel}:row"):
             progress(json.loads(row))
+            said = time.monotonic()
+        elif time.monotonic() - said > 30:
+            said = time.monotonic()
+            log.warning(
+                "waiting for room for %d workers with %d cores each", placement.workers,
+                placement.cpus,
+            )  # fmt: skip
         for key in internal_kv._internal_kv_list(f"{channel}:note:"):
             log.warning("%s", (internal_kv._internal_kv_get(key) or b"").decode())
             internal_kv._internal_kv_del(key)
@@ -100,7 +110,9 @@ def _trainer(
             name=uuid.uuid4().hex,
             storage_path=root,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=job.cluster.max_failures),
+            failure_config=FailureConfig(
+                max_failures=job.cluster.max_failures, controller_failure_limit=PATIENCE
+            ),
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
@@ -116,8 +128,8 @@ def _loop(config: dict[str, Any]) -> Outcome | PipelineError:
     torch.set_num_threads(placement.cpus)
     context = ray_train.get_context()
     rank = context.get_world_rank()
-    listener = _Listener(config["channel"], rank, run_id(config["job"], config["manifest"]))
-    logging.getLogger("pipeline").addHandler(_Notes(config["channel"]))
+    listener = Listener(config["channel"], rank, run_id(config["job"], config["manifest"]))
+    logging.getLogger("pipeline").addHandler(Notes(config["channel"]))
     worker = Worker(
         rank=rank,
         world=context.get_world_size(),
@@ -129,102 +141,19 @@ def _loop(config: dict[str, Any]) -> Outcome | PipelineError:
     )
     try:
         return train(config["job"], config["manifest"], config["storage"], worker)
-    except TrainingError as fault:  # all ranks agree that it diverged: trying again is no use
+    except (TrainingError, DataError) as fault:  # on all ranks alike: trying again is no use
         return fault
-
-
-class _Notes(logging.Handler):
-    """Takes a worker's warnings to the driver's terminal."""
-
-    def __init__(self, channel: str) -> None:
-        super().__init__(logging.WARNING)
-        self.channel = channel
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from ray.experimental import internal_kv
-
-        key = f"{self.channel}:note:{record.created:.6f}"
-        internal_kv._internal_kv_put(key, record.getMessage())
-
-
-class _Listener:
-    """A worker's line to the driver (rank 0) and to Ray's metrics (all ranks)."""
-
-    PACE_S = 0.3
-
-    def __init__(self, channel: str, rank: int, run: str) -> None:
-        from ray.util.metrics import Counter, Gauge
-
-        self.channel, self.rank = channel, rank
-        self.spoke = self.asked = 0.0
-        self.stopped = False
-        tags = {"run": run, "rank": str(rank)}
-
-        def series(kind: Any, name: str, text: str) -> Any:
-            made = kind(name, description=text, tag_keys=("run", "rank"))
-            made.set_default_tags(tags)
-            return made
-
-        self.gauges = {
-            "loss": series(Gauge, "draw_loss_nats", "Training loss of the last step"),
-            "reconstruction": series(Gauge, "draw_reconstruction_nats", "Reconstruction term"),
-            "kl": series(Gauge, "draw_kl_nats", "KL term"),
-            "gradient_norm": series(Gauge, "draw_gradient_norm", "Gradient norm before clipping"),
-            "lr": series(Gauge, "draw_learning_rate", "Learning rate"),
-            "step": series(Gauge, "draw_step", "Steps done"),
-            "epoch": series(Gauge, "draw_epoch", "Epochs done"),
-            "examples_per_second": series(
-                Gauge, "draw_examples_per_second", "Throughput, all workers"
-            ),
-            "data_wait": series(Gauge, "draw_data_wait_ratio", "Share of a step waiting for data"),
-            "memory_mb": series(Gauge, "draw_memory_megabytes", "Peak memory of the worker"),
-        }
-        self.validation = series(Gauge, "draw_validation_loss_nats", "Bound on the validation set")
-        self.examples = series(Counter, "draw_examples", "Examples trained on, all workers")
-        self.skipped = series(Counter, "draw_skipped_steps", "Steps that were not finite")
-        self.pending = 0
-
-    def progress(self, row: Row) -> None:
-        self.pending += row["examples"]
-        if row["skipped"]:
-            self.skipped.inc()
-        now = time.monotonic()
-        if now - self.spoke < self.PACE_S:
-            return
-        self.spoke = now
-        for name, gauge in self.gauges.items():
-            if name in row:
-                gauge.set(row[name])
-        self.examples.inc(self.pending)
-        self.pending = 0
-        self._say(row)
-
-    def report(self, row: Row) -> None:
-        from ray import train as ray_train
-
-        self.validation.set(row["loss"])
-        ray_train.report({k: v for k, v in row.items() if isinstance(v, int | float)})
-
-    def _say(self, row: Row) -> None:
-        from ray.experimental import internal_kv
-
-        if self.rank == 0:
-            internal_kv._internal_kv_put(f"{self.channel}:row", json.dumps(row))
-
-    def stop(self) -> bool:
-        from ray.experimental import internal_kv
-
-        now = time.monotonic()
-        if self.rank == 0 and not self.stopped and now - self.asked > self.PACE_S:
-            self.asked = now
-            self.stopped = internal_kv._internal_kv_get(f"{self.channel}:stop") is not None
-        return self.stopped
 
 
 def _settled(result: Any, placement: Placement) -> Outcome:
     """The outcome, or the reason why there is none as one of the errors that a person can read."""
-    from ray.train import TrainingFailedError
+    from ray.train import ControllerError, TrainingFailedError
 
+    if isinstance(result, ControllerError):
+        raise ClusterError(
+            f"no room for {placement.workers} workers with {placement.cpus} cores each "
+            f"({placement.device}), tried {PATIENCE} times; lower cluster.workers or add nodes"
+        )
     if isinstance(result, TrainingFailedError):
         failures = getattr(result, "worker_failures", {})
         for fault in failures.values():

@@ -137,10 +137,11 @@ def _attempt(run: Storage, key: str) -> dict[str, Any]:
 
 
 def _part(storage: Storage, key: str) -> pa.Table:
+    data = storage.read(key)
     try:
-        table = pq.read_table(BytesIO(storage.read(key)))
+        table = pq.read_table(BytesIO(data))
         table["step"].cast(pa.int64())
-    except (pa.ArrowInvalid, KeyError) as fault:
+    except (pa.ArrowException, OSError, ValueError, KeyError) as fault:
         reason = str(fault).splitlines()[0]
         raise DataError(
             f"{storage.address(key)}: no Parquet with a column step ({reason}); remove the object"

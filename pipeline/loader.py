@@ -7,7 +7,8 @@ import torch
 
 from draw_model import Batch, noise
 from pipeline import plan
-from pipeline.cache import ShardCache
+from pipeline.cache import ShardCache, cache_folder
+from pipeline.job import Job
 from pipeline.manifest import Manifest
 from pipeline.sources.contract import Binarisation
 from pipeline.storage import Storage
@@ -98,3 +99,29 @@ class Loader:
             drawn = noise.uniform(self.seed, stream, step, places, self.split.shape)
             return (drawn < x).float()
         return x
+
+
+def open_loader(
+    job: Job,
+    manifest: Manifest,
+    storage: Storage,
+    split: str,
+    shapes: Shapes,
+    *,
+    training: bool = False,
+    batch_size: int | None = None,
+    first: int = 0,
+) -> Loader:
+    """A loader of one split as the job reads it, through this node's cache.
+
+    ``batch_size`` is the job's if not given; ``first`` as in ``ShardCache.open``.
+    """
+    cache = ShardCache(cache_folder(), int(job.cluster.cache_gb * 1e9))
+    return Loader(
+        Split(cache, storage, manifest, split, first),
+        batch_size=batch_size or job.train.batch_size,
+        seed=job.train.seed,
+        binarisation=job.data.binarisation,
+        shapes=shapes,
+        training=training,
+    )

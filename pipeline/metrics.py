@@ -50,14 +50,14 @@ def means(sums: Sums, count: int) -> dict[str, float | list[float]]:
     return {name: (value / count).tolist() for name, value in sums.items()}
 
 
-def write_part(run: Storage, kind: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of consecutive steps as ``metrics/<kind>-<first>-<last>.parquet``.
+def write_part(run: Storage, kind: str, attempt: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of consecutive steps as ``metrics/<kind>-<attempt>-<first>-<last>.parquet``.
 
-    A resumed run may write a step again; readers keep the last row of a step.
+    A later attempt may write a step again; readers keep the row of the last attempt.
     """
     if not rows:
         return
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), buffer)
     first, last = rows[0]["step"], rows[-1]["step"]
-    run.write(f"{METRICS}/{kind}-{first:08d}-{last:08d}.parquet", buffer.getvalue())
+    run.write(f"{METRICS}/{kind}-{attempt:06d}-{first:08d}-{last:08d}.parquet", buffer.getvalue())

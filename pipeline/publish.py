@@ -1,22 +1,23 @@
 """What a finished run shows the world: weights, pictures, the record (last) and the pages."""
 
-import os
 import platform
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib import metadata
 
 import torch
 from safetensors.torch import load
 
-from draw_model import Model, from_plain
+from draw_model import Model, build
 from pipeline import checkpoint, pictures
-from pipeline.cache import ShardCache, cache_folder
 from pipeline.curves import curves_png
+from pipeline.errors import DataError
 from pipeline.job import Job, run_id
 from pipeline.listing import read_attempts, read_metrics
-from pipeline.loader import Loader, Split
+from pipeline.loader import open_loader
 from pipeline.manifest import Manifest
 from pipeline.records import (
+    METRICS,
     MODEL,
     PICTURES,
     RECORD,
@@ -38,32 +39,40 @@ SAMPLES = 100
 def publish(job: Job, manifest: Manifest, storage: Storage, outcome: Outcome) -> RunRecord:
     """Weights and pictures of the best checkpoint, then the record, then the pages."""
     home = storage.below(run_path(run_id(job, manifest)))
-    model = publish_weights(job, manifest, home, outcome.best_step)
+    model, weights_sha256 = publish_weights(job, manifest, home, outcome.best_step)
     draw_pictures(job, manifest, storage, home, model)
-    record = make_record(job, manifest, storage, home, outcome)
+    record = make_record(job, manifest, storage, outcome, weights_sha256)
     home.write(RECORD, to_json(record))
     write_run_page(storage, record.id)
     write_storage_page(storage)
     return record
 
 
-def publish_weights(job: Job, manifest: Manifest, home: Storage, step: int) -> Model:
-    """The weights of a checkpoint under the names that readers know; the model with them."""
+def publish_weights(job: Job, manifest: Manifest, home: Storage, step: int) -> tuple[Model, str]:
+    """A checkpoint's weights under the names that readers know; the model, and their sha256."""
     weights = checkpoint.read(home, step)[checkpoint.MODEL]
     home.write(WEIGHTS, weights)
-    described = {**to_plain(job.model), "shape": list(manifest.shape)}
-    home.write(MODEL, to_json(described))
-    model = from_plain(described)
+    home.write(MODEL, to_json({**to_plain(job.model), "shape": list(manifest.shape)}))
+    model = build(job.model, manifest.shape)
     model.load_state_dict(load(weights))
-    return model.eval()
+    return model.eval(), sha256(weights).hexdigest()
 
 
-def load_model(home: Storage) -> Model:
-    """The trained model of a finished run, from its published weights."""
-    import json
+def load_model(job: Job, manifest: Manifest, home: Storage, record: RunRecord) -> Model:
+    """The trained model of a finished run, from its published weights.
 
-    model = from_plain(json.loads(home.read(MODEL)))
-    model.load_state_dict(load(home.read(WEIGHTS)))
+    Raises DataError when they are not those that the record names.
+    """
+    weights = home.read(WEIGHTS)
+    found = sha256(weights).hexdigest()
+    if record.weights_sha256 != found:
+        raise DataError(
+            f"{home.address(WEIGHTS)}: sha256 {found[:12]}…, the record says "
+            f"{record.weights_sha256[:12] or 'nothing'}…; delete run.json and run the job again "
+            "(the checkpoints are kept)"
+        )
+    model = build(job.model, manifest.shape)
+    model.load_state_dict(load(weights))
     return model.eval()
 
 
@@ -71,16 +80,10 @@ def load_model(home: Storage) -> Model:
 def draw_pictures(
     job: Job, manifest: Manifest, storage: Storage, home: Storage, model: Model
 ) -> None:
-    cache = ShardCache(cache_folder(), int(job.cluster.cache_gb * 1e9))
-    loader = Loader(
-        Split(cache, storage, manifest, "test"),
-        batch_size=SHOWN,
-        seed=job.train.seed,
-        binarisation=job.data.binarisation,
-        shapes=model.noise_shapes(),
-        training=False,
-    )
-    batch = loader.batch(0, range(SHOWN))
+    """Writes all pictures of a run; those of reconstructions show the first test images."""
+    shown = min(SHOWN, manifest.splits["test"])
+    loader = open_loader(job, manifest, storage, "test", model.noise_shapes(), batch_size=shown)
+    batch = loader.batch(0, range(shown))
     samples = model.sample(SAMPLES, job.train.seed)
     drawn = pictures.of_model(samples, batch.x, model.reconstruct(batch))
     tables = read_metrics(storage, run_id(job, manifest))
@@ -89,53 +92,44 @@ def draw_pictures(
 
 
 def make_record(
-    job: Job, manifest: Manifest, storage: Storage, home: Storage, outcome: Outcome
+    job: Job, manifest: Manifest, storage: Storage, outcome: Outcome, weights_sha256: str
 ) -> RunRecord:
-    tables = read_metrics(storage, run_id(job, manifest))
-    train = tables["train"]
+    """The record of a run whose training has come to ``outcome``."""
+    run = run_id(job, manifest)
+    train = read_metrics(storage, run).get("train")
+    if train is None:
+        where = storage.address(f"{run_path(run)}/{METRICS}")
+        raise DataError(f"{where}: gone while the run was training; run the job again")
     seconds = float(sum(train["seconds"].to_pylist()))
     examples = int(sum(train["examples"].to_pylist()))
-    attempts = read_attempts(storage, run_id(job, manifest))
+    attempts = read_attempts(storage, run)
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    starts = [entry["started"] for entry in attempts if entry["started"]]
     return RunRecord(
         version=RunRecord.VERSION,
-        id=run_id(job, manifest),
+        id=run,
         name=job.name,
         job=to_plain(job),
         dataset=manifest.path,
         manifest_content=manifest.content,
         parameters=outcome.parameters,
+        weights_sha256=weights_sha256,
         steps=outcome.step,
         epochs=float(job.train.total_epochs),
         examples_seen=examples,
         best_step=outcome.best_step,
         skipped_steps=outcome.skipped_steps,
         results=outcome.results,
-        workers=attempts[-1]["workers"],
-        device=attempts[-1]["device"],
-        machine=machine(attempts[-1]["device"]),
-        attempts=len(attempts),
+        workers=outcome.workers,
+        device=outcome.device,
+        machine=outcome.machine,
+        attempts=max(1, len(attempts)),
         train_seconds=seconds,
         examples_per_second=examples / max(seconds, 1e-9),
-        started=attempts[0]["started"],
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        started=min(starts, default=finished),
+        finished=finished,
         versions=versions(),
     )
-
-
-def machine(device: str) -> str:
-    """Processor or GPU model and count."""
-    if device == "cuda" and torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name()}"
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [
-                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
-            ]
-        model = names[0] if names else model
-    except OSError:  # not Linux: the plain name is what there is
-        pass
-    return f"{model}, {os.cpu_count()} cores"
 
 
 def versions() -> dict[str, str]:

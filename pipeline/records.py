@@ -44,6 +44,8 @@ class RunRecord:
     """The data set's folder below the storage's root."""
     manifest_content: str
     parameters: int
+    weights_sha256: str = ""
+    """Of ``weights.safetensors``; a reader checks it before it uses them."""
     steps: int
     epochs: float
     examples_seen: int

@@ -10,7 +10,7 @@ from types import FrameType
 
 from pipeline import plan, publish
 from pipeline.cluster import start_ray, stop_ray
-from pipeline.errors import Interrupted
+from pipeline.errors import DataError, Interrupted
 from pipeline.job import Job, run_id
 from pipeline.job_file import dump_job
 from pipeline.manifest import Manifest
@@ -146,7 +146,10 @@ def _complete(job: Job, manifest: Manifest, storage: Storage) -> RunRecord | Non
     home = storage.below(run_path(run_id(job, manifest)))
     if not home.exists(RECORD):
         return None
-    return from_json(RunRecord, home.read(RECORD), home.address(RECORD))
+    try:
+        return from_json(RunRecord, home.read(RECORD), home.address(RECORD))
+    except DataError as fault:
+        raise DataError(f"{fault}; delete it and run again (the checkpoints are kept)") from None
 
 
 def _page(storage: Storage, run: str) -> str:

@@ -184,9 +184,11 @@ def open_storage(url: str, endpoint: str | None = None) -> Storage:
     URL of another form, or one that carries credentials (which the message does not repeat).
     """
     scheme, separator, rest = url.partition("://")
+    if not separator and re.match(r"[A-Za-z0-9+]+:", url):
+        raise StorageError("the storage URL has a scheme without //; write s3://bucket/path")
     if not separator:
         scheme, rest = "file", os.path.abspath(os.path.expanduser(url)) if url else ""
-    elif "@" in rest.split("/")[0]:
+    elif "@" in rest.split("/")[0] or (":" in rest.split("/")[0] and "@" in rest):
         raise StorageError(
             f"the storage URL ({scheme}://…) carries a user name or password; take it out and set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"

@@ -37,7 +37,7 @@ class Terminal:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Advance]:
@@ -67,6 +67,8 @@ class Terminal:
 
     def table(self, title: str, rows: list[tuple[str, str]]) -> None:
         table = Table(title=title, show_header=False, title_justify="left")
+        table.add_column(overflow="fold")
+        table.add_column(overflow="fold")
         for name, value in rows:
             table.add_row(name, value)
         self.console.print(table)

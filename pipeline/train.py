@@ -17,19 +17,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from draw_model import Model, build
 from pipeline import checkpoint, plan
-from pipeline.cache import ShardCache, cache_folder
 from pipeline.checkpoint import State
 from pipeline.errors import TrainingError
 from pipeline.evaluate import evaluate
 from pipeline.job import Job, run_id
-from pipeline.loader import Loader, Split
-from pipeline.manifest import Manifest
+from pipeline.loader import Loader, open_loader
+from pipeline.manifest import SPLITS, Manifest
 from pipeline.metrics import Row, Sums, across_workers, add, masked_sums, means
 from pipeline.optimizer import lr_at, make_optimizer
 from pipeline.recorder import Recorder
 from pipeline.records import Result, run_path
 from pipeline.storage import Storage
-from pipeline.worker import Outcome, Worker
+from pipeline.worker import Outcome, Worker, agree, machine
 
 
 class Training:
@@ -43,10 +42,17 @@ class Training:
         )
         self.model = seeded_model(job, manifest).to(worker.device)
         self.optimizer = make_optimizer(self.train, self.model)
-        cache = ShardCache(cache_folder(), int(job.cluster.cache_gb * 1e9))
-        self._split = lambda name: Split(cache, storage, manifest, name, worker.local_rank)
-        self.loader = self._loader("train", training=True)
-        self.validation = self._loader("val") if manifest.splits.get("val") else None
+        shapes = self.model.noise_shapes()
+
+        def loaders() -> list[Loader]:
+            return [
+                open_loader(job, manifest, storage, split, shapes, training=split == "train",
+                            first=worker.local_rank)
+                for split in SPLITS
+            ]  # fmt: skip
+
+        # A damaged shard of any split stops all ranks here, before a step is trained.
+        self.loader, self.validation, self.test = agree(worker, loaders)
         self.total_steps = self.train.total_epochs * self.loader.steps
         self.state = State(run_id=run_id(job, manifest))
         if found := self.recorder.resume():
@@ -58,17 +64,8 @@ class Training:
                 self.model,
                 device_ids=[worker.device.index] if worker.device.type == "cuda" else None,
                 gradient_as_bucket_view=True,
+                broadcast_buffers=False,  # constants
             )
-
-    def _loader(self, split: str, training: bool = False) -> Loader:
-        return Loader(
-            self._split(split),
-            batch_size=self.train.batch_size,
-            seed=self.train.seed,
-            binarisation=self.job.data.binarisation,
-            shapes=self.model.noise_shapes(),
-            training=training,
-        )
 
     def step(self) -> Row:
         """One optimiser step on the next global batch; a step that is not finite changes nothing.
@@ -139,11 +136,8 @@ class Training:
         wanted = self.train.precision == "bfloat16"
         return torch.autocast(self.worker.device.type, dtype=torch.bfloat16, enabled=wanted)
 
-    def validate(self) -> Row | None:
+    def validate(self) -> Row:
         """The bound on the validation split; remembers the best step."""
-        if self.validation is None:
-            self.state = replace(self.state, best_step=self.state.step)
-            return None
         result = self._evaluate(self.validation)
         best = self.state.best_loss
         if best is None or result.loss < best:
@@ -177,23 +171,26 @@ class Training:
             best_step=self.state.best_step,
             skipped_steps=self.state.skipped_steps,
             parameters=sum(p.numel() for p in self.model.parameters()),
+            workers=self.worker.world,
+            device=self.worker.device.type,
+            machine=machine(self.worker.device),
             results=results or {},
         )
 
     def finish(self) -> Outcome:
         """Evaluates the best checkpoint on val and test."""
-        files = checkpoint.read(self.run, self.state.best_step)
+        step, files = self.recorder.best(self.state)
+        self.state = replace(self.state, best_step=step)
         checkpoint.restore(files, self.model)
-        loaders = [self.validation, self._loader("test")]
-        results = {one.split.name: self._evaluate(one) for one in loaders if one is not None}
+        results = {one.split.name: self._evaluate(one) for one in (self.validation, self.test)}
         return self.outcome(True, results)
 
 
 def train(job: Job, manifest: Manifest, storage: Storage, worker: Worker) -> Outcome:
     """Trains to the end, from the newest checkpoint if there is one.
 
-    Raises TrainingError when more than ``train.max_skipped_steps`` steps were not finite; the last
-    good checkpoint stays.
+    Raises TrainingError when more than ``train.max_skipped_steps`` steps were not finite, and
+    DataError for a damaged shard, on all ranks alike. Checkpoints stay as they are.
     """
     training = Training(job, manifest, storage, worker)
     cadence = job.train.validate_every_steps or training.loader.steps
@@ -207,8 +204,7 @@ def train(job: Job, manifest: Manifest, storage: Storage, worker: Worker) -> Out
             raise _diverged(training)
         due = step % cadence == 0 or step == training.total_steps
         if due:
-            validation = training.validate()
-            worker.report(validation or row)
+            worker.report(training.validate())
         if due or stopping or step % job.train.checkpoint_every_steps == 0:
             training.save()
         if stopping and step < training.total_steps:
@@ -219,12 +215,12 @@ def train(job: Job, manifest: Manifest, storage: Storage, worker: Worker) -> Out
 
 
 def _diverged(training: Training) -> TrainingError:
-    training.recorder.settle()
+    training.recorder.save_rows()
     return TrainingError(
         f"{training.state.run_id}: {training.state.skipped_steps} steps had a loss or gradient "
         f"that is not finite (train.max_skipped_steps is "
-        f"{training.train.max_skipped_steps}), the last at step {training.state.step}; the last "
-        "good checkpoint is kept; lower train.lr or train.clip_norm"
+        f"{training.train.max_skipped_steps}), the last at step {training.state.step}; what was "
+        "learnt before is kept; lower train.lr or train.clip_norm"
     )
 
 

@@ -25,8 +25,11 @@ class Verb:
 
 def _job(options: argparse.Namespace) -> Job:
     from pipeline.job_file import read_job
+    from pipeline.storage import open_storage
 
-    return read_job(options.job, options.set)
+    job = read_job(options.job, options.set)
+    open_storage(job.storage)  # refuses what no storage can be, credentials in it included
+    return job
 
 
 def _storage(options: argparse.Namespace) -> Any:
@@ -67,7 +70,8 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Any:
     finished = run_job(_job(options), terminal, without_ray=options.without_ray)
     if finished.already:
         terminal.say(f"{finished.record.id} is already complete; change a value to train anew")
-    terminal.table(finished.record.id, [*summary_rows(finished.record), ("page", finished.page)])
+    terminal.table(finished.record.id, summary_rows(finished.record))
+    terminal.say(f"page: {finished.page}")
     return {"already": finished.already, "page": finished.page, **to_plain(finished.record)}
 
 
@@ -120,31 +124,32 @@ def verify(options: argparse.Namespace, terminal: Terminal) -> Any:
     return {"dataset": manifest.path, "shards": len(manifest.shards), "faults": []}
 
 
-def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
-    from pipeline.cache import ShardCache, cache_folder
-    from pipeline.evaluate import evaluate as evaluate_split
+def _finished(options: argparse.Namespace) -> Any:
+    """Job, manifest, storage and trained model of a finished run."""
     from pipeline.job_file import check_job
-    from pipeline.loader import Loader, Split
     from pipeline.prepare import load_manifest
     from pipeline.publish import load_model
 
     home, run_id, storage = _home(options)
     record = _record(home)
     job = check_job(record.job, home.address("run.json"))
-    manifest = load_manifest(storage, *record.dataset.split("/")[1:])
-    if manifest.splits.get(options.split, 0) == 0:
-        raise JobError(f"--split {options.split}: empty; choose one of {list(manifest.splits)}")
-    model = load_model(home)
-    loader = Loader(
-        Split(ShardCache(cache_folder(), int(job.cluster.cache_gb * 1e9)), storage, manifest,
-              options.split),
-        batch_size=job.train.batch_size,
-        seed=job.train.seed,
-        binarisation=job.data.binarisation,
-        shapes=model.noise_shapes(),
-        training=False,
-    )  # fmt: skip
-    with terminal.stage(f"evaluate {options.split}") as advance:
+    name, _, id = record.dataset.removeprefix("datasets/").partition("/")
+    manifest = load_manifest(storage, name, id)
+    return job, manifest, storage, load_model(job, manifest, home, record), run_id
+
+
+def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from torch import autocast, bfloat16
+
+    from pipeline.evaluate import evaluate as evaluate_split
+    from pipeline.loader import open_loader
+
+    job, manifest, storage, model, run_id = _finished(options)
+    loader = open_loader(job, manifest, storage, options.split, model.noise_shapes())
+    with (
+        terminal.stage(f"evaluate {options.split}") as advance,
+        autocast("cpu", dtype=bfloat16, enabled=job.train.precision == "bfloat16"),
+    ):
         result = evaluate_split(model, loader, progress=advance)
     terminal.table(f"{run_id} on {options.split}", result_rows(result))
     return to_plain(result)
@@ -152,11 +157,11 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
 
 def sample(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline import pictures
-    from pipeline.publish import load_model
 
-    home, run_id, _ = _home(options)
-    _record(home)
-    drawn = pictures.of_model(load_model(home).sample(options.count, options.seed), None, None)
+    if options.count < 1:
+        raise JobError(f"--count {options.count}: write 1 or more")
+    *_, model, run_id = _finished(options)
+    drawn = pictures.of_model(model.sample(options.count, options.seed), None, None)
     folder = Path(options.out or f"samples-{run_id}-{options.seed}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +180,8 @@ def runs(options: argparse.Namespace, terminal: Terminal) -> Any:
     rows = list_runs(_storage(options))
     for row in rows:
         bound = "–" if row.loss is None else f"{row.loss:.2f} ± {row.stderr:.2f} nats"
-        terminal.say(f"{row.id:40} {row.status:12} {bound}")
+        if not options.json:
+            print(f"{row.id:40} {row.status:12} {bound}")
     return [to_plain(row) for row in rows]
 
 

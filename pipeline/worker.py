@@ -1,13 +1,19 @@
-"""What training may know of a cluster, and what it hands back: two small values."""
+"""What training may know of a cluster, and what it hands back; how its ranks stay of one mind."""
 
+import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
+import torch.distributed as dist
 
-from pipeline.errors import Interrupted
+from pipeline.errors import Interrupted, PipelineError
 from pipeline.metrics import Row
 from pipeline.records import Result
+
+T = TypeVar("T")
 
 
 def _nothing(row: Row) -> None:
@@ -41,6 +47,9 @@ class Outcome:
     best_step: int
     skipped_steps: int
     parameters: int
+    workers: int
+    device: str
+    machine: str
     results: dict[str, Result] = field(default_factory=dict)
 
 
@@ -49,3 +58,52 @@ def interrupted(outcome: Outcome) -> Interrupted:
         f"stopped at step {outcome.step} of {outcome.total_steps} with a checkpoint; the same "
         "command goes on from there"
     )
+
+
+def share(worker: Worker, action: Callable[[], T]) -> T:
+    """What rank 0 found, on all ranks; an error that a person can act upon is shared as well."""
+    box: list[Any] = [None, None]
+    if worker.rank == 0:
+        try:
+            box[0] = action()
+        except PipelineError as fault:
+            box[1] = fault
+    if worker.world > 1:
+        dist.broadcast_object_list(box, src=0)
+    if box[1] is not None:
+        raise box[1]
+    found: T = box[0]
+    return found
+
+
+def agree(worker: Worker, action: Callable[[], T]) -> T:
+    """Each rank's own result; when one rank failed, its error is raised on all of them."""
+    result: T | None = None
+    faults: list[PipelineError | None] = [None] * worker.world
+    try:
+        result = action()
+    except PipelineError as fault:
+        faults[worker.rank] = fault
+    if worker.world > 1:
+        dist.all_gather_object(faults, faults[worker.rank])
+    for found in faults:
+        if found is not None:
+            raise found
+    assert result is not None
+    return result
+
+
+def machine(device: torch.device) -> str:
+    """Processor or GPU model and count."""
+    if device.type == "cuda":
+        return f"{torch.cuda.device_count()} × {torch.cuda.get_device_name(device)}"
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
+        model = names[0] if names else model
+    except OSError:  # not Linux: the plain name is what there is
+        pass
+    return f"{model}, {os.cpu_count()} cores"

@@ -81,6 +81,15 @@ def test_only_the_newest_and_those_asked_for_are_kept(run):
     }  # fmt: skip
 
 
+def test_newer_checkpoints_of_another_driver_stay_and_older_halves_go(run):
+    save(run, 9, *trained("adam"))
+    run.write("checkpoints/step-00000002/model.safetensors", b"half")
+    run.write("checkpoints/foo/checksums.json", b"{}")
+    save(run, 5, *trained("adam"))
+    assert checkpoint.steps(run) == [5, 9]
+    assert run.folders("checkpoints") == ["foo", "step-00000005", "step-00000009"]
+
+
 @pytest.mark.parametrize("name", [checkpoint.MODEL, checkpoint.OPTIMIZER, checkpoint.STATE])
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run, name, damage, caplog):

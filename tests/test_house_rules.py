@@ -12,11 +12,12 @@ ORDER = """
 errors values storage storage_file storage_s3_errors storage_s3 manifest records
 fetch sources.contract sources.synthetic sources.mnist sources job job_file
 plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer recorder
-train cluster launch contact_sheet pictures curves listing report publish terminal run verbs
+train cluster telemetry launch contact_sheet pictures curves listing report publish terminal run
+verbs
 """.split()  # noqa: SIM905
 """A module of pipeline/ imports, at its top, only from those before it."""
 ONLY_IN = {
-    "ray": {"cluster", "launch"},
+    "ray": {"cluster", "launch", "telemetry"},
     "boto3": {"storage_s3", "storage_s3_errors"},
     "botocore": {"storage_s3", "storage_s3_errors"},
     "webdataset": {"shards"},

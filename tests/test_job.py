@@ -96,6 +96,10 @@ def test_the_schema_on_disk_is_the_one_of_the_types():
         ("data=3", "data: expected an object, found 3"),
         ("train.seed=-1", "train.seed: expected greater than or equal to 0, found -1"),
         ("storage=${NOPE}", "storage: the environment variable NOPE is not set"),
+        ("train.seed=2024-13-45", "not a YAML value"),
+        ("train.seed=" + "9" * 5000, "not a YAML value"),
+        ("train.lr=&a [*a]", "aliases are not read"),
+        ("cluster.cache_gb=.inf", "cluster.cache_gb: expected"),
         ("train.lr", "write it as --set key.path=value"),
         ("name.x=1", "name is a value, not a section"),
     ],
@@ -179,6 +183,9 @@ def test_the_command_line_ends_with_the_documented_codes(tmp_path):
             env={**os.environ, "DRAW_STORAGE": f"file://{tmp_path}/storage"},
         )  # fmt: skip
 
+    secret = call("check", str(path), "--set", "storage=s3://key:hunter2@bucket/x", "--json")
+    assert secret.returncode == 4
+    assert "hunter2" not in secret.stdout + secret.stderr
     good, bad = call("check", str(path), "--json"), call("check", str(path), "--set", "x=1")
     assert (good.returncode, json.loads(good.stdout)["name"]) == (0, "tiny")
     assert (bad.returncode, bad.stdout, bad.stderr.count("\n")) == (2, "", 1)

@@ -41,6 +41,14 @@ class Head:
     metrics_port: int
     environment: dict[str, str]
     storage: str
+    address: str
+
+    def drive(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A driver from a shell beside the head."""
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline", *words], cwd=ROOT, capture_output=True, text=True,
+            env={**self.environment, "RAY_ADDRESS": self.address, **environment}, timeout=120,
+        )  # fmt: skip
 
     def submit(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [str(BIN / "ray"), "job", "submit", "--address", self.dashboard, *words]
@@ -87,7 +95,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         dashboard = f"http://127.0.0.1:{ports['dashboard']}"
         try:
             _wait_for(f"{dashboard}/api/version", process)
-            yield Head(dashboard, ports["metrics"], environment, store)
+            address = f"127.0.0.1:{ports['gcs']}"
+            yield Head(dashboard, ports["metrics"], environment, store, address)
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -169,6 +178,29 @@ def test_a_wrong_job_ends_its_submission_with_one_line(head):
     assert done.returncode == 1
     assert "write 1.0e-3" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.cluster
+def test_more_workers_than_the_cluster_has_room_for_are_one_line_in_bounded_time(head):
+    done = head.drive(
+        "run", "jobs/quickstart.yaml", *SMALL, "--set", "cluster.workers=5",
+        "--set", "train.seed=2", RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="2",
+    )  # fmt: skip
+    assert done.returncode == 6, done.stderr[-2000:]
+    assert "no room for 5 workers with 1 cores each (cpu)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.cluster
+def test_a_cluster_that_does_not_answer_or_refuses_us_is_one_line(head):
+    for environment in (
+        {"RAY_ADDRESS": f"127.0.0.1:{free_port()}"},
+        {"RAY_AUTH_TOKEN": "f" * 64},
+    ):
+        done = head.drive("run", "jobs/quickstart.yaml", *SMALL, "--json", **environment)
+        assert done.returncode == 6, done.stderr[-2000:]
+        assert "check RAY_ADDRESS and RAY_AUTH_MODE" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.cluster

@@ -207,5 +207,6 @@ def test_a_process_killed_while_filling_leaves_nothing_wrong(tmp_path, shards):
     os.kill(worker.pid, signal.SIGKILL)
     worker.join()
     x, _ = Split(ShardCache(folder, 10**9), storage, manifest, "train").gather(np.arange(70))
+    assert not list(folder.glob("filling-*"))
     made = np.stack([image for image, _ in SOURCE.examples("train", 0, 70)])
     assert (x == made).all()

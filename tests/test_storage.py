@@ -175,6 +175,8 @@ def test_urls_of_folders_may_be_paths_or_start_at_home(
     ("url", "endpoint"),
     [
         ("s3://user:hunter2@bucket/x", None),
+        ("s3://user:hunt/hunter2@bucket/x", None),
+        ("s3:user:hunter2@bucket", None),
         ("gs://user:hunter2@bucket/x", None),
         ("gs://bucket/x", None),
         ("s3://", None),

@@ -12,12 +12,13 @@ import torch.multiprocessing as multiprocessing
 
 from draw_model import noise
 from pipeline import checkpoint
-from pipeline.errors import TrainingError
+from pipeline.errors import DataError, TrainingError
+from pipeline.job import run_id
 from pipeline.listing import read_attempts, read_metrics
 from pipeline.optimizer import lr_at, make_optimizer
 from pipeline.train import Training, seeded_model, train
 from pipeline.worker import Worker
-from tests.tiny import column, home_of, losses, prepared, same, tiny_job, weights
+from tests.tiny import column, home_of, losses, prepared, root_of, same, tiny_job, weights
 
 
 class Killed(BaseException):
@@ -87,14 +88,7 @@ def test_a_run_that_was_killed_and_resumed_equals_the_straight_one_bit_for_bit(
     assert same(weights(home), weights(other))
     assert losses(home) == losses(other)
     assert resumed == straight
-    assert len(read_attempts(*_root(other))) == len(kills) + 1
-
-
-def _root(home):
-    from pipeline.storage import open_storage
-
-    root, run_id = home.address("").rstrip("/").rsplit("/runs/", 1)
-    return open_storage(root), run_id
+    assert len(read_attempts(*root_of(other))) == len(kills) + 1
 
 
 def test_a_request_to_stop_writes_a_checkpoint_and_leaves(tmp_path):
@@ -116,8 +110,10 @@ def test_accumulation_changes_nothing_but_the_order_of_additions(tmp_path):
     assert losses(parts) == pytest.approx(losses(whole), rel=1e-5)
 
 
-def _ddp(rank, world, meeting, job, queue):
+def _ddp(rank, world, meeting, job, queue, bad_steps):
     torch.set_num_threads(1)
+    if rank == world - 1:
+        noise.draw = poisoning(bad_steps)
     dist.init_process_group(
         "gloo", f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
     )
@@ -128,11 +124,11 @@ def _ddp(rank, world, meeting, job, queue):
     dist.destroy_process_group()
 
 
-def distributed(job, world):
+def distributed(job, world, bad_steps=()):
     queue = multiprocessing.get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.spawn(
-            _ddp, args=(world, f"{folder}/meeting", job, queue), nprocs=world, join=True
+            _ddp, args=(world, f"{folder}/meeting", job, queue, bad_steps), nprocs=world, join=True
         )
         return queue.get()
 
@@ -147,17 +143,53 @@ def test_two_and_four_workers_agree_with_one(tmp_path):
             assert other.results[split].stderr == pytest.approx(result.stderr, rel=1e-4)
 
 
-def poisoned(monkeypatch, steps):
-    """Puts a NaN into the noise of these steps: a bad batch, on whichever rank holds place 0."""
-    drawn = noise.draw
+def test_a_nan_on_one_rank_skips_the_same_step_on_all_and_parts_may_be_empty(tmp_path):
+    """Four workers take parts of 16 examples in 8 pieces: some pieces have no example."""
+    job = tiny_job(f"file://{tmp_path}/a", train={"accumulation": 8})
+    outcome, _ = distributed(job, 4, bad_steps=(3, 8))
+    assert (outcome.finished, outcome.skipped_steps, outcome.workers) == (True, 2, 4)
+    assert math.isfinite(outcome.results["test"].loss)
+
+
+def poisoning(steps, drawn=noise.draw):
+    """``noise.draw`` with a NaN in the first place that this worker takes in these steps."""
 
     def draw(shapes, seed, purpose, step, places):
         values = drawn(shapes, seed, purpose, step, places)
-        if purpose == "train" and step in steps and places.start == 0:
+        if purpose == "train" and step in steps and len(places):
             values["z"][0] = float("nan")
         return values
 
-    monkeypatch.setattr(noise, "draw", draw)
+    return draw
+
+
+def poisoned(monkeypatch, steps):
+    monkeypatch.setattr(noise, "draw", poisoning(steps))
+
+
+def test_a_damaged_best_checkpoint_is_replaced_by_the_newest_whole_one(tmp_path, caplog):
+    job = tiny_job(f"file://{tmp_path}/a")
+    outcome, home = run(job)
+    newest = checkpoint.steps(home)[-1]
+    files = checkpoint.read(home, newest)
+    state = files[checkpoint.STATE].replace(
+        f'"best_step": {outcome.best_step}'.encode(), b'"best_step": 1'
+    )
+    checkpoint.commit(home, newest, {**files, checkpoint.STATE: state}, ())
+    again, _ = run(job)
+    assert again.best_step == newest
+    assert "stands in for the best" in caplog.text
+
+
+def test_a_damaged_shard_stops_before_the_first_step(tmp_path):
+    job = tiny_job(f"file://{tmp_path}/a")
+    manifest, storage = prepared(job)
+    key = f"{manifest.path}/{manifest.of('test')[0].file}"
+    storage.write(key, storage.read(key)[:-1] + b"x")
+    steps = []
+    with pytest.raises(DataError, match=manifest.of("test")[0].file):
+        train(job, manifest, storage, Worker(progress=steps.append))
+    assert not steps
 
 
 def test_a_step_that_is_not_finite_is_skipped_counted_and_changes_nothing(tmp_path, monkeypatch):
@@ -174,7 +206,7 @@ def test_a_step_that_is_not_finite_is_skipped_counted_and_changes_nothing(tmp_pa
     assert not training.step()["skipped"]
     outcome, home = run(job)
     assert outcome.skipped_steps == 1
-    assert column(read_metrics(*_root(home))["train"], "skipped").count(True) == 1
+    assert column(read_metrics(*root_of(home))["train"], "skipped").count(True) == 1
 
 
 def test_too_many_steps_that_are_not_finite_end_training_with_the_last_good_checkpoint(
@@ -185,16 +217,10 @@ def test_too_many_steps_that_are_not_finite_end_training_with_the_last_good_chec
     with pytest.raises(TrainingError, match=r"3 steps had a loss.*at step 9.*lower train\.lr"):
         run(job)
     manifest, storage = prepared(job)
-    files = checkpoint.latest(home_of(job, manifest, storage), checkpoint_run(job, manifest))[1]
+    files = checkpoint.latest(home_of(job, manifest, storage), run_id(job, manifest))[1]
     model = seeded_model(job, manifest)
     checkpoint.restore(files, model)
     assert all(value.isfinite().all() for value in model.state_dict().values())
-
-
-def checkpoint_run(job, manifest):
-    from pipeline.job import run_id
-
-    return run_id(job, manifest)
 
 
 def test_bfloat16_trains_to_nearly_the_same_loss(tmp_path):

@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline import checkpoint
 from pipeline.job import Job, run_id
 from pipeline.job_file import check_job
+from pipeline.listing import read_metrics
 from pipeline.manifest import Manifest
 from pipeline.prepare import prepare
 from pipeline.records import run_path
@@ -53,12 +54,15 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
 
 
+def root_of(home: Storage) -> tuple[Storage, str]:
+    """The storage that a run's folder is in, and the run's id."""
+    root, run = home.address("").rstrip("/").rsplit("/runs/", 1)
+    return open_storage(root), run
+
+
 def losses(home: Storage) -> list[float]:
     """The training loss of every step, in order."""
-    from pipeline.listing import read_metrics
-
-    root, run = home.address("").rstrip("/").rsplit("/runs/", 1)
-    return column(read_metrics(open_storage(root), run)["train"], "loss")
+    return column(read_metrics(*root_of(home))["train"], "loss")
 
 
 def column(table: Any, name: str) -> list[Any]:

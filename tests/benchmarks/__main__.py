@@ -5,6 +5,7 @@ ratios is printed with its range.
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -25,7 +26,7 @@ from pipeline.loader import Loader, Split
 from pipeline.manifest import Manifest
 from pipeline.prepare import prepare
 from pipeline.sources import Synthetic
-from pipeline.storage import Storage, open_storage
+from pipeline.storage import open_storage
 from tests.tiny import tiny_job
 
 ROOT = Path(__file__).parents[2]
@@ -73,13 +74,8 @@ def by_pipeline(folder: Path, seed: int, steps: int, workers: int, cpus: int) ->
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     storage = open_storage(job.storage)
-    newest = max(storage.folders("runs"), key=lambda run: _written(storage, run))
-    table = read_metrics(storage, newest)["train"].slice(WARM_UP)
+    table = read_metrics(storage, json.loads(done.stdout)["id"])["train"].slice(WARM_UP)
     return sum(table["examples"].to_pylist()) / sum(table["seconds"].to_pylist())
-
-
-def _written(storage: Storage, run: str) -> float:
-    return max(entry.modified for entry in storage.list(f"runs/{run}/run.json"))
 
 
 def by_plain_loop(steps: int, threads: int) -> float:
@@ -204,13 +200,13 @@ def _first_step(folder: Path, seed: int) -> float:
     path.write_text(dump_job(bench_job(folder, seed, 20, 2, 1)))
     started = time.time()
     environment = {**os.environ, "DRAW_CACHE": str(folder / "cache")}
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "pipeline", "run", str(path), "--json"],
         cwd=ROOT, env=environment, capture_output=True, check=True,
     )  # fmt: skip
     storage = open_storage(f"file://{folder}/storage")
-    newest = max(storage.folders("runs"), key=lambda run: _written(storage, run))
-    first = read_metrics(storage, newest)["train"].slice(0, 1).to_pylist()[0]
+    table = read_metrics(storage, json.loads(done.stdout)["id"])["train"]
+    first = table.slice(0, 1).to_pylist()[0]
     return float(first["time"]) - started
 
 
