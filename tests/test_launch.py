@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -68,7 +69,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """``ray start --head`` with token authentication; ended by its own processes alone."""
     store = f"file://{tmp_path_factory.mktemp('store')}"
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
-        ports = {name: free_port() for name in ("gcs", "dashboard", "metrics", "client")}
+        ports = {name: free_port() for name in ("gcs", "dashboard", "metrics", "agent")}
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))},
             "PATH": f"{BIN}:{os.environ['PATH']}",
@@ -85,7 +86,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             "--node-ip-address=127.0.0.1", f"--port={ports['gcs']}",
             f"--dashboard-port={ports['dashboard']}", f"--temp-dir={folder}/ray",
             f"--metrics-export-port={ports['metrics']}",
-            f"--ray-client-server-port={ports['client']}",
+            f"--dashboard-agent-listen-port={ports['agent']}",
             "--object-store-memory=100000000",
         ]  # fmt: skip
         with open(f"{folder}/head.log", "wb") as log:
@@ -98,12 +99,11 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             address = f"127.0.0.1:{ports['gcs']}"
             yield Head(dashboard, ports["metrics"], environment, store, address)
         finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
+            family = psutil.Process(process.pid).children(recursive=True)
+            for one in (process, *family):
+                one.kill()
+            process.wait()
+            psutil.wait_procs(family, timeout=30)
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
