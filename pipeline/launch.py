@@ -70,7 +70,7 @@ def launch(
         elif time.monotonic() - said > 30:
             said = time.monotonic()
             log.warning(
-                "waiting for room for %d workers with %d cores each", placement.workers,
+                "waiting for %d workers with %d cores each to start", placement.workers,
                 placement.cpus,
             )  # fmt: skip
         for key in internal_kv._internal_kv_list(f"{channel}:note:"):

@@ -100,9 +100,8 @@ class Run:
         if kind == "cluster":
             for process in family:
                 _kill(process)
-        self.end()
-        # Ray's processes end with their driver; the next start must not meet them.
-        psutil.wait_procs(family, timeout=30)
+            psutil.wait_procs(family, timeout=30)
+        self.end()  # of the driver alone: its orphans may still be training when the next starts
         self.driver = self.start()
 
     def end(self) -> None:
@@ -136,8 +135,9 @@ def survive(folder: Path, kinds: Sequence[str], total_epochs: int) -> Run:
             before = run.newest()
             assert run.wait_past(before), f"ended before kill {number}: {run.tail()}"
             time.sleep(random.uniform(0.0, 0.7))
-            at, since = run.newest(), time.monotonic()
+            since = time.monotonic()
             run.kill(kind)
+            at = run.newest()
             assert run.wait_past(at), f"ended while recovering: {run.tail()}"
             run.recoveries[kind].append(time.monotonic() - since)
             print(f"kill {number + 1:2} {kind:8} after step {at:5}, "
