@@ -38,9 +38,7 @@ class ShardCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
-            raise DataError(
-                f"{folder}: {fault.strerror}; set DRAW_CACHE to a folder that can be written"
-            ) from None
+            raise _unwritable(folder, fault) from None
 
     def open(
         self, storage: Storage, manifest: Manifest, split: str, first: int = 0
@@ -139,12 +137,14 @@ class ShardCache:
         try:
             file = open(self.folder / f"{name}.lock", "w")  # noqa: SIM115
         except OSError as fault:
-            raise DataError(
-                f"{self.folder}: {fault.strerror}; set DRAW_CACHE to a folder that can be written"
-            ) from None
+            raise _unwritable(self.folder, fault) from None
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)  # freed by the kernel if this process dies
             yield
+
+
+def _unwritable(folder: Path, fault: OSError) -> DataError:
+    return DataError(f"{folder}: {fault.strerror}; set DRAW_CACHE to a folder that can be written")
 
 
 def _mapped(path: Path, layout: np.dtype, examples: int) -> np.ndarray | None:
