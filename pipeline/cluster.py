@@ -14,7 +14,7 @@ from pipeline.errors import ClusterError
 from pipeline.job import Job
 
 ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",  # reports are fetched at this pace; default 2 s
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # reports are fetched at this pace; default 2 s
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -87,10 +87,11 @@ def start_ray() -> bool:
             _answers(address)
             ray.init(address=address, **quiet)
             return False
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one node, our own
         ray.init(
             address="local",
             object_store_memory=OBJECT_STORE_BYTES,
-            dashboard_host="127.0.0.1",
+            include_dashboard=False,  # two more processes that a run's own cluster does not need
             _node_ip_address="127.0.0.1",  # Ray would listen on the machine's own address
             **quiet,
         )

@@ -61,7 +61,7 @@ def launch(
     thread.start()
     asked, said = False, time.monotonic()
     while thread.is_alive():
-        thread.join(0.1)
+        thread.join(0.3)
         if stopping.is_set() and not asked:
             asked = internal_kv._internal_kv_put(f"{channel}:stop", "1") is not None
         if row := internal_kv._internal_kv_get(f"{channel}:row"):

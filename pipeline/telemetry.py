@@ -25,7 +25,7 @@ class Notes(logging.Handler):
 class Listener:
     """A worker's line to the driver (rank 0) and to Ray's metrics (all ranks)."""
 
-    PACE_S = 0.3
+    PACE_S = 0.5
 
     def __init__(self, channel: str, rank: int, run: str) -> None:
         from ray.util.metrics import Counter, Gauge
