@@ -9,6 +9,7 @@ weights and batch.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log, prod
 
 import torch
 from torch import Tensor, nn
@@ -16,21 +17,51 @@ from torch import Tensor, nn
 from draw_model import noise
 
 Terms = dict[str, Tensor]
-"""Per-example tensors, (B,) or (B, T). ``loss`` (B,) is minimised; the others are reported."""
+"""Per-example tensors, (B,) or (B, T). ``loss`` (B,) is minimised; the others are reported. A
+classifier adds ``correct`` (B,), 1 where its answer is right."""
+
+Shape = tuple[int, ...]
+"""Of one example: (C, H, W) of a picture, (L,) of a text."""
 
 Pictures = dict[str, Tensor]
-"""What a picture needs, by name. ``images`` (B, C, H, W) in [0, 1] is always there; a model that
-draws in steps adds ``canvases`` (B, T, C, H, W) in [0, 1], and with attention ``read_windows`` and
+"""What a picture needs, by name. A model that makes pictures gives ``images`` (B, C, H, W) in [0, 1];
+one that draws or looks in steps adds ``canvases`` (B, T, C, H, W) in [0, 1], and with attention ``read_windows`` and
 ``write_windows`` (B, T, 4): centre x, centre y, side (N − 1)δ and σ, all in pixels, where 0 is
-the centre of the first pixel."""
+the centre of the first pixel. A classifier with windows gives what it looked at as ``canvases``;
+a model of text gives ``codes`` (B, L), int64 (``pipeline`` knows their alphabet). A model that
+imagines nothing gives none of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What a loss is a measure of, so that only equals are compared.
+
+    ``likelihood`` names the distribution of the target: bernoulli, gaussian, class, characters, or
+    adversarial (no likelihood at all). ``dimensions`` is the number of values it is a distribution
+    of. ``chance`` is the loss, in nats an example, of a uniform guess, where there is one.
+    """
+
+    likelihood: str
+    dimensions: int
+    chance: float | None
+
+
+def coin(shape: Shape) -> Measure:
+    """Bernoulli pixels: a fair coin costs ln 2 for each value."""
+    return Measure(likelihood="bernoulli", dimensions=prod(shape), chance=prod(shape) * log(2))
+
+
+def dice(classes: int) -> Measure:
+    """One of ``classes`` answers."""
+    return Measure(likelihood="class", dimensions=1, chance=log(classes))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """One worker's part of a global batch.
 
-    x: (B, C, H, W) float32 in [0, 1]. y: (B,) int64 classes, or None. mask: (B,) bool, False for
-    padding. noise: name → (B, *shape) float32 standard normal, shapes as ``Model.noise_shapes``.
+    x: (B, C, H, W) float32 in [0, 1], or (B, L) int64 characters. y: (B,) int64 classes, or None.
+    mask: (B,) bool, False for padding. noise: name → (B, *shape) float32 standard normal, shapes as ``Model.noise_shapes``.
     """
 
     x: Tensor
@@ -50,9 +81,14 @@ class Batch:
 
 
 class Model(nn.Module, ABC):
-    """Base of all models. ``shape`` is (C, H, W) of one image."""
+    """Base of all models. ``shape`` is that of one example, ``classes`` how many kinds there are.
 
-    shape: tuple[int, int, int]
+    A model with two players (a GAN) is one model: its ``loss`` is the sum of theirs, and each cuts
+    the gradient that is not its own, so that one backward pass teaches both.
+    """
+
+    shape: Shape
+    classes: int = 1
 
     @abstractmethod
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -62,13 +98,17 @@ class Model(nn.Module, ABC):
     def forward(self, batch: Batch) -> Terms:
         """Cost of each example, in nats where the model has a likelihood."""
 
-    @abstractmethod
-    def generate(self, draws: Mapping[str, Tensor]) -> Pictures:
-        """Imagine one picture for each row of ``draws`` (as ``noise_shapes``)."""
+    def measure(self) -> Measure:
+        """What ``loss`` measures."""
+        return coin(self.shape)
 
-    @abstractmethod
+    def generate(self, draws: Mapping[str, Tensor]) -> Pictures:
+        """Imagine one picture for each row of ``draws`` (as ``noise_shapes``), if it can."""
+        return {}
+
     def reconstruct(self, batch: Batch) -> Pictures:
-        """What the model makes of these images, in the same form as ``generate``."""
+        """What the model makes of these examples, in the same form as ``generate``."""
+        return {}
 
     @torch.no_grad()
     def sample(self, count: int, seed: int) -> Pictures:
@@ -80,9 +120,10 @@ class Model(nn.Module, ABC):
     def fake_batch(self, count: int, seed: int = 0) -> Batch:
         """A batch of random pictures that fits this model, for tests and benchmarks."""
         x = noise.uniform(seed, "fake/x", 0, range(count), self.shape)
+        y = noise.uniform(seed, "fake/y", 0, range(count), (1,))[:, 0]
         return Batch(
             x=(x < 0.5).float(),
-            y=(x.flatten(1)[:, 0] * 10).long(),
+            y=(y * self.classes).long(),
             mask=torch.ones(count, dtype=torch.bool),
             noise=noise.draw(self.noise_shapes(), seed, "fake", 0, range(count)),
         )

@@ -76,9 +76,11 @@ class Draw(Model):
 
     first_canvas: Tensor
 
-    def __init__(self, config: DrawConfig, shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, config: DrawConfig, shape: tuple[int, int, int], classes: int = 1
+    ) -> None:
         super().__init__()
-        self.config, self.shape = config, shape
+        self.config, self.shape, self.classes = config, shape, classes
         channels, pixels = shape[0], prod(shape)
         hidden, latent, learned = config.hidden, config.latent, config.learned_start
         read_n, write_n = config.read_n, config.write_n
