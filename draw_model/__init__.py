@@ -26,7 +26,7 @@ def build(config: ModelConfig, shape: Shape, classes: int = 1) -> Model:
 
 
 def from_plain(plain: Mapping[str, Any]) -> Model:
-    """The model that ``model.json`` describes: ``kind``, ``shape``, ``classes``, its config's fields.
+    """The model that ``model.json`` describes: kind, shape, classes, the fields of its config.
 
     Its weights are new; load them from ``weights.safetensors`` with ``load_state_dict``. Raises
     ValueError, in one line, for a kind, a field or a shape that is no model's.

@@ -24,12 +24,12 @@ Shape = tuple[int, ...]
 """Of one example: (C, H, W) of a picture, (L,) of a text."""
 
 Pictures = dict[str, Tensor]
-"""What a picture needs, by name. A model that makes pictures gives ``images`` (B, C, H, W) in [0, 1];
-one that draws or looks in steps adds ``canvases`` (B, T, C, H, W) in [0, 1], and with attention ``read_windows`` and
-``write_windows`` (B, T, 4): centre x, centre y, side (N − 1)δ and σ, all in pixels, where 0 is
-the centre of the first pixel. A classifier with windows gives what it looked at as ``canvases``;
-a model of text gives ``codes`` (B, L), int64 (``pipeline`` knows their alphabet). A model that
-imagines nothing gives none of them."""
+"""What a picture needs, by name. A model that makes pictures gives ``images`` (B, C, H, W) in
+[0, 1]; one that draws or looks in steps adds ``canvases`` (B, T, C, H, W) in [0, 1], and with
+attention ``read_windows`` and ``write_windows`` (B, T, 4): centre x, centre y, side (N − 1)δ and
+σ, all in pixels, where 0 is the centre of the first pixel. A classifier with windows gives what it
+looked at as ``canvases``; a model of text gives ``codes`` (B, L), int64. A model that imagines
+nothing gives none of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,8 @@ class Batch:
     """One worker's part of a global batch.
 
     x: (B, C, H, W) float32 in [0, 1], or (B, L) int64 characters. y: (B,) int64 classes, or None.
-    mask: (B,) bool, False for padding. noise: name → (B, *shape) float32 standard normal, shapes as ``Model.noise_shapes``.
+    mask: (B,) bool, False for padding. noise: name → (B, *shape) float32 standard normal, shapes
+    as ``Model.noise_shapes``.
     """
 
     x: Tensor

@@ -6,16 +6,19 @@ Z latent size · D hidden size. Numbers in brackets are equations of Gregor et a
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite, prod
-from typing import Literal
+from math import isfinite, log, prod
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from draw_model.attention import Attention, Window
-from draw_model.contract import Batch, Model, Pictures, Terms
-from draw_model.gaussian import bernoulli_nll, full_precision, kl_to_unit, sample
-from draw_model.recurrent import LSTM, LSTMState, register_start
+from draw_model.contract import Batch, Measure, Model, Pictures, Terms, coin
+from draw_model.gaussian import bernoulli_nll, full_precision, gaussian_nll, kl_to_unit, sample
+from draw_model.recurrent import CELLS, register_start
+
+FIRST_SIGMA = 0.25
+"""Of Gaussian pixels: about the spread of an untrained model's errors on pictures in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,10 @@ class DrawConfig:
 
     ``steps`` is T, ``hidden`` D (of encoder and decoder), ``latent`` Z. ``read_n`` and ``write_n``
     are the sides of the windows; None reads, or writes, the whole image without attention.
+    ``cell`` is the recurrent cell of both halves. ``sees`` is what read is given: [x, x̂] as in
+    equation (4), the image x alone, or the error image x̂ alone; without ``privy`` the encoder is
+    not told h_dec, its read window still is (variants of source 001). ``likelihood`` of the pixels:
+    Bernoulli with mean σ(c_T), or Gaussian with that mean and one learned σ, for grey targets.
     ``learned_start`` learns c_0 and the first states (as the paper does); otherwise they are zeros.
     ``window_init`` is the standard deviation of the window layers' first weights: at 0.03 and
     D = 256 the first windows stray from the whole image by a few per cent, and training begins
@@ -36,6 +43,10 @@ class DrawConfig:
     latent: int = 10
     read_n: int | None = 5
     write_n: int | None = 5
+    cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    sees: Literal["both", "image", "error"] = "both"
+    privy: bool = True
+    likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
     learned_start: bool = True
     window_init: float = 0.03
 
@@ -76,26 +87,33 @@ class Draw(Model):
 
     first_canvas: Tensor
 
-    def __init__(
-        self, config: DrawConfig, shape: tuple[int, int, int], classes: int = 1
-    ) -> None:
+    def __init__(self, config: DrawConfig, shape: tuple[int, int, int], classes: int = 1) -> None:
         super().__init__()
         self.config, self.shape, self.classes = config, shape, classes
         channels, pixels = shape[0], prod(shape)
         hidden, latent, learned = config.hidden, config.latent, config.learned_start
         read_n, write_n = config.read_n, config.write_n
-        glimpse = 2 * (channels * read_n**2 if read_n else pixels)  # [x, x̂]
+        images = 2 if config.sees == "both" else 1  # [x, x̂] or one of them
+        glimpse = images * (channels * read_n**2 if read_n else pixels)
         patch = channels * write_n**2 if write_n else pixels
-        self.encoder = LSTM((glimpse, hidden), hidden, learned)
+        cell = CELLS[config.cell]
+        self.encoder = cell((glimpse, hidden) if config.privy else (glimpse,), hidden, learned)
         self.posterior = nn.Linear(hidden, 2 * latent)
-        self.decoder = LSTM((latent,), hidden, learned)
+        self.decoder = cell((latent,), hidden, learned)
         self.patch = nn.Linear(hidden, patch)
         self.reader = Attention(hidden, shape, read_n, config.window_init) if read_n else None
         self.writer = Attention(hidden, shape, write_n, config.window_init) if write_n else None
         register_start(self, "first_canvas", shape, learned)
+        if config.likelihood == "gaussian":
+            self.log_sigma = nn.Parameter(torch.tensor(log(FIRST_SIGMA)))
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"z": (self.config.steps, self.config.latent)}
+
+    def measure(self) -> Measure:
+        if self.config.likelihood == "bernoulli":
+            return coin(self.shape)
+        return Measure(likelihood="gaussian", dimensions=prod(self.shape), chance=None)
 
     def forward(self, batch: Batch) -> Terms:
         """The bound on −log p(x) in nats, and its parts; equation (12).
@@ -108,7 +126,7 @@ class Draw(Model):
             posteriors.append(glimpse.posterior)
         mu, log_sigma = torch.stack(posteriors, dim=1).chunk(2, dim=2)  # 2 × (B, T, Z)
         kl_per_step = kl_to_unit(mu, log_sigma)  # (B, T)                      (10)
-        reconstruction = bernoulli_nll(glimpse.canvas, batch.x)  # (B,)        (9)
+        reconstruction = self._nll(glimpse.canvas, batch.x)  # (B,)            (9)
         kl = kl_per_step.sum(1)  # (B,)                                        (11)
         return {
             "loss": reconstruction + kl,
@@ -138,7 +156,8 @@ class Draw(Model):
         for epsilon in noise.unbind(1):  # T × (B, Z)
             error = x - canvas.sigmoid()  # x̂, (B, C, H, W)                   (3)
             seen, window = self._read(x, error, decoder.h)  # (B, ·)           (4)
-            encoder = self.encoder(torch.cat([seen, decoder.h], dim=1), encoder)  # (5)
+            told = torch.cat([seen, decoder.h], dim=1) if self.config.privy else seen
+            encoder = self.encoder(told, encoder)  #                           (5)
             posterior = self.posterior(encoder.h)  # (B, 2Z)                   (1)(2)
             mu, log_sigma = posterior.chunk(2, dim=1)  # 2 × (B, Z)
             z = sample(mu, log_sigma, epsilon)  # (B, Z)                       (6)
@@ -156,16 +175,18 @@ class Draw(Model):
             yield Glimpse(canvas=canvas, posterior=None, read_window=None, write_window=window)
 
     def _read(self, x: Tensor, error: Tensor, h: Tensor) -> tuple[Tensor, Window | None]:
-        """What the encoder sees of the image and of its error, flat, (B, 2CN² or 2CHW)."""
-        images = torch.cat([x, error], dim=1)  # (B, 2C, H, W)
+        """What the encoder sees of the image and of its error, flat, (B, 2CN² or 2CHW).
+
+        Half as wide where it is to see one of them only.
+        """
+        sees = {"both": (x, error), "image": (x,), "error": (error,)}[self.config.sees]
+        images = torch.cat(sees, dim=1)  # (B, 2C or C, H, W)
         if self.reader is None:
             return images.flatten(1), None  #                                  (17)
         window = self.reader(h)
         return self.reader.read(window, images).flatten(1), window  #          (27)
 
-    def _draw(
-        self, z: Tensor, decoder: LSTMState, canvas: Tensor
-    ) -> tuple[LSTMState, Tensor, Window | None]:
+    def _draw(self, z: Tensor, decoder: Any, canvas: Tensor) -> tuple[Any, Tensor, Window | None]:
         """One step of the decoder: (B, Z) and what was there → what is there now."""
         decoder = self.decoder(z, decoder)  #                                  (7)
         patch = self.patch(decoder.h)  # (B, CN² or CHW)                       (18)(28)
@@ -174,6 +195,12 @@ class Draw(Model):
         window = self.writer(decoder.h)
         square = patch.view(len(z), self.shape[0], window.n, window.n)  # (B, C, N, N)
         return decoder, canvas + self.writer.write(window, square), window  #  (8)(29)
+
+    def _nll(self, canvas: Tensor, x: Tensor) -> Tensor:
+        """−log D(x | c_T), (B,)."""
+        if self.config.likelihood == "bernoulli":
+            return bernoulli_nll(canvas, x)
+        return gaussian_nll(canvas.sigmoid(), self.log_sigma, x)
 
     @staticmethod
     def _pictures(glimpses: Iterator[Glimpse]) -> Pictures:

@@ -1,8 +1,10 @@
-"""The likelihoods of DRAW: diagonal Gaussians for the latent, Bernoulli for the pixels, in nats.
+"""The likelihoods of DRAW: Gaussians for the latent, Bernoulli or Gaussian for the pixels, in nats.
 
 Everything here is computed in float32 or wider, also when its arguments come from an autocast
 region: the bound is a sum of thousands of terms, and bfloat16 keeps eight bits of each.
 """
+
+from math import log, pi
 
 import torch
 from torch import Tensor
@@ -41,3 +43,14 @@ def bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
     """
     logits, x = full_precision(logits), full_precision(x)
     return F.binary_cross_entropy_with_logits(logits, x, reduction="none").flatten(1).sum(1)
+
+
+def gaussian_nll(mean: Tensor, log_sigma: Tensor, x: Tensor) -> Tensor:
+    """−log N(x; mean, σ²) in nats, summed over all but the first axis, (B, ...) → (B,).
+
+    ½ log 2π + log σ + (x − mean)²/2σ² for each value. It is a density: it can be negative, and is
+    not to be compared with a Bernoulli's number.
+    """
+    mean, log_sigma, x = full_precision(mean), full_precision(log_sigma), full_precision(x)
+    distance = (x - mean) * (-log_sigma).exp()
+    return (0.5 * log(2 * pi) + log_sigma + 0.5 * distance.square()).flatten(1).sum(1)

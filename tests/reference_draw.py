@@ -3,7 +3,7 @@
 It shares no code with draw_model: weights come in as numpy arrays under the model's names.
 """
 
-from math import exp, log, sqrt
+from math import exp, log, pi, sqrt
 
 import numpy as np
 
@@ -34,6 +34,38 @@ def lstm(weights: Weights, name: str, x: list[float], h: Array, cell: Array) -> 
         new_cell[d] = forget * cell[d] + enter * candidate
         new_h[d] = leave * np.tanh(new_cell[d])
     return new_h, new_cell
+
+
+def product(x: list[float], weight: Array, bias: Array) -> Array:
+    return np.array(
+        [sum(x[k] * weight[k, o] for k in range(len(x))) + bias[o] for o in range(len(bias))]
+    )
+
+
+def gru(weights: Weights, name: str, x: list[float], h: Array) -> tuple:
+    names = ("gates", "gate_bias", "from_x", "x_bias", "from_h", "h_bias")
+    gates, gate_bias, from_x, x_bias, from_h, h_bias = (weights[f"{name}.{n}"] for n in names)
+    both = [sigmoid(v) for v in product([*x, *h], gates, gate_bias)]
+    reset, update = np.array(both[: len(h)]), np.array(both[len(h) :])
+    candidate = np.tanh(product(x, from_x, x_bias) + reset * product(list(h), from_h, h_bias))
+    return ((1 - update) * candidate + update * h,)
+
+
+def rnn(weights: Weights, name: str, x: list[float], h: Array) -> tuple:
+    return (np.tanh(product([*x, *h], weights[f"{name}.weight"], weights[f"{name}.bias"])),)
+
+
+def first(weights: Weights, name: str) -> tuple:
+    """h_0, and for an LSTM its memory."""
+    names = (f"{name}.first_h", f"{name}.first_cell")
+    return tuple(weights[n] for n in names if n in weights)
+
+
+def step(weights: Weights, name: str, x: list[float], state: tuple) -> tuple:
+    """The cell that the weights belong to."""
+    if f"{name}.gates" in weights:
+        return gru(weights, name, x, *state)
+    return (lstm if len(state) == 2 else rnn)(weights, name, x, *state)
 
 
 def centre(i: int, g: float, delta: float, n: int) -> float:
@@ -96,7 +128,7 @@ def decode(
 ) -> tuple[tuple, Array, list[float] | None]:
     """One step of the decoder → its state, the canvas (logits), and the window as a picture."""
     channels, height, width = canvas.shape
-    decoder = lstm(weights, "decoder", z, *decoder)  # (7), (14)
+    decoder = step(weights, "decoder", z, decoder)  # (7), (14)
     patch = np.array(linear(weights, "patch", decoder[0]))
     if write_n is None:
         return decoder, canvas + patch.reshape(canvas.shape), None  # (18)
@@ -109,7 +141,7 @@ def decode(
 def imagine(weights: Weights, latents: Array, write_n: int | None) -> tuple[list[Array], list]:
     """Latents (T, Z) → σ(c_t) and the write window of each step; (13) to (16)."""
     canvas = weights["first_canvas"].copy()
-    decoder = weights["decoder.first_h"], weights["decoder.first_cell"]
+    decoder = first(weights, "decoder")
     canvases, windows = [], []
     for z in latents:
         decoder, canvas, seen = decode(weights, list(z), decoder, canvas, write_n)
@@ -119,22 +151,30 @@ def imagine(weights: Weights, latents: Array, write_n: int | None) -> tuple[list
 
 
 def draw(
-    weights: Weights, x: Array, noise: Array, read_n: int | None, write_n: int | None
+    weights: Weights,
+    x: Array,
+    noise: Array,
+    read_n: int | None,
+    write_n: int | None,
+    sees: str = "both",
+    privy: bool = True,
 ) -> tuple[float, list[float], list[Array]]:
     """One image (C, H, W) and noise (T, Z) → loss (nats), KL of each step, σ(c_t) of each step."""
     _, height, width = x.shape
     canvas = weights["first_canvas"].copy()
-    encoder = weights["encoder.first_h"], weights["encoder.first_cell"]
-    decoder = weights["decoder.first_h"], weights["decoder.first_cell"]
+    encoder = first(weights, "encoder")
+    decoder = first(weights, "decoder")
     squash = np.vectorize(sigmoid)
     kls: list[float] = []
     canvases: list[Array] = []
     for epsilon in noise:
-        images = np.concatenate([x, x - squash(canvas)])  # (3)
+        error = x - squash(canvas)  # (3)
+        images = {"both": np.concatenate([x, error]), "image": x, "error": error}[sees]
         if read_n is not None:
             values = window(linear(weights, "reader.layer", decoder[0]), read_n, height, width)
             images = read(values, read_n, images)
-        encoder = lstm(weights, "encoder", [*images.ravel(), *decoder[0]], *encoder)  # (5)
+        told = [*images.ravel(), *decoder[0]] if privy else list(images.ravel())
+        encoder = step(weights, "encoder", told, encoder)  # (5)
         posterior = linear(weights, "posterior", encoder[0])
         size = len(posterior) // 2
         mu, sigma = posterior[:size], [exp(value) for value in posterior[size:]]  # (1), (2)
@@ -145,9 +185,14 @@ def draw(
         decoder, canvas, _ = decode(weights, z, decoder, canvas, write_n)
         canvases.append(squash(canvas))
     mean = canvases[-1]
-    nll = -sum(
-        x[at] * log(mean[at]) + (1 - x[at]) * log(1 - mean[at]) for at in np.ndindex(x.shape)
-    )
+    if "log_sigma" in weights:
+        sigma = exp(float(weights["log_sigma"]))
+        density = [-0.5 * ((x[at] - mean[at]) / sigma) ** 2 for at in np.ndindex(x.shape)]
+        nll = -sum(value - log(sigma * sqrt(2 * pi)) for value in density)
+    else:
+        nll = -sum(
+            x[at] * log(mean[at]) + (1 - x[at]) * log(1 - mean[at]) for at in np.ndindex(x.shape)
+        )
     return float(nll) + sum(kls), kls, canvases
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from draw_model.gaussian import bernoulli_nll, kl_to_unit, sample
+from draw_model.gaussian import bernoulli_nll, gaussian_nll, kl_to_unit, sample
 
 
 @pytest.fixture
@@ -30,6 +30,12 @@ def test_bernoulli_equals_torch_distributions(normal: torch.Tensor) -> None:
     x = (normal.flip(1) > 0).double()
     expected = -Bernoulli(logits=normal).log_prob(x).sum((1, 2))
     torch.testing.assert_close(bernoulli_nll(normal, x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_gaussian_pixels_equal_torch_distributions(normal: torch.Tensor) -> None:
+    mean, x, log_sigma = normal.double(), normal.double().flip(0), torch.tensor(-0.7).double()
+    expected = -torch.distributions.Normal(mean, log_sigma.exp()).log_prob(x).flatten(1).sum(1)
+    torch.testing.assert_close(gaussian_nll(mean, log_sigma, x), expected)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""The LSTM cell against PyTorch's, and its first state."""
+"""The cells against PyTorch's, and their first states."""
 
 import torch
 
-from draw_model.recurrent import FORGET_BIAS, LSTM
+from draw_model.recurrent import FORGET_BIAS, GRU, LSTM, RNN
 
 
 def test_lstm_equals_the_cell_of_pytorch() -> None:
@@ -18,6 +18,38 @@ def test_lstm_equals_the_cell_of_pytorch() -> None:
     for x in torch.randn(3, 2, 3, dtype=torch.float64):
         state, expected = ours(x, state), theirs(x, expected)
         torch.testing.assert_close(tuple(state), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_gru_equals_the_cell_of_pytorch() -> None:
+    torch.manual_seed(0)
+    ours, theirs = GRU((3,), 4).double(), torch.nn.GRUCell(3, 4).double()
+    with torch.no_grad():
+        ours.gate_bias.add_(torch.randn(8))
+        ours.h_bias.add_(torch.randn(4))
+        theirs.weight_ih.copy_(torch.cat([ours.gates[:3].T, ours.from_x.T]))
+        theirs.weight_hh.copy_(torch.cat([ours.gates[3:].T, ours.from_h.T]))
+        theirs.bias_ih.copy_(torch.cat([ours.gate_bias, ours.x_bias]))
+        theirs.bias_hh.copy_(torch.cat([torch.zeros(8), ours.h_bias]))
+    state = ours.first(2)
+    expected = state.h
+    for x in torch.randn(3, 2, 3, dtype=torch.float64):
+        state, expected = ours(x, state), theirs(x, expected)
+        torch.testing.assert_close(state.h, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_plain_rnn_equals_the_cell_of_pytorch() -> None:
+    torch.manual_seed(0)
+    ours, theirs = RNN((3,), 4).double(), torch.nn.RNNCell(3, 4).double()
+    with torch.no_grad():
+        theirs.weight_ih.copy_(ours.weight[:3].T)
+        theirs.weight_hh.copy_(ours.weight[3:].T)
+        theirs.bias_ih.copy_(ours.bias)
+        theirs.bias_hh.zero_()
+    state = ours.first(2)
+    expected = state.h
+    for x in torch.randn(3, 2, 3, dtype=torch.float64):
+        state, expected = ours(x, state), theirs(x, expected)
+        torch.testing.assert_close(state.h, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_first_state_is_learned_or_no_parameter_at_all() -> None:
