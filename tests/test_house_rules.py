@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = """
 errors values storage storage_file storage_s3_errors storage_s3 manifest records
-fetch sources.contract sources.synthetic sources.mnist sources job job_file
+fetch sources.contract sources.synthetic sources.mnist
+sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 sources.quickdraw
+sources.text sources job job_file
 plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer recorder
 train cluster telemetry launch contact_sheet pictures curves listing report publish terminal run
 verbs
@@ -23,6 +25,8 @@ ONLY_IN = {
     "webdataset": {"shards"},
     "matplotlib": {"curves"},
     "jinja2": {"report"},
+    "scipy": {"sources.svhn"},
+    "h5py": {"sources.svhn_numbers"},
 }
 """Packages that only these modules of pipeline/ may import, anywhere in them."""
 

@@ -4,26 +4,56 @@ from typing import Annotated
 
 from pydantic import Field
 
-from pipeline.sources.contract import Source
+from pipeline.sources.cifar10 import Cifar10
+from pipeline.sources.contract import READING, OwnFiles, Source
 from pipeline.sources.mnist import Mnist
+from pipeline.sources.quickdraw import Quickdraw
+from pipeline.sources.svhn import Svhn
 from pipeline.sources.synthetic import Synthetic
+from pipeline.sources.text import Text
 from pipeline.values import digest, to_plain
 
-DataConfig = Annotated[Synthetic | Mnist, Field(discriminator="source")]
+DataConfig = Annotated[
+    Synthetic | Mnist | Svhn | Cifar10 | Quickdraw | Text,
+    Field(discriminator="source"),
+]
 
-SOURCES: dict[str, type[Synthetic] | type[Mnist]] = {"synthetic": Synthetic, "mnist": Mnist}
+SOURCES: dict[str, type[Source]] = {
+    "synthetic": Synthetic,
+    "mnist": Mnist,
+    "svhn": Svhn,
+    "cifar10": Cifar10,
+    "quickdraw": Quickdraw,
+    "text": Text,
+}
 
 SHARD_EXAMPLES = 10_000
 
 FORMAT = 1
 """Raised when the same settings come to other bytes: another shard format."""
 
-CODE = {"synthetic": 1, "mnist": 1}
+CODE = {
+    "synthetic": 1,
+    "mnist": 1,
+    "svhn": 1,
+    "cifar10": 1,
+    "quickdraw": 1,
+    "text": 1,
+}
 """Raised per source when its code draws or reads other pictures from the same settings."""
 
 
 def dataset_id(source: Source, shard_examples: int = SHARD_EXAMPLES) -> str:
-    """12 hex digits over all that decides the shards' bytes; how they are read is no part of it."""
+    """12 hex digits over all that decides the shards' bytes; how they are read is no part of it.
+
+    Reads a person's own files to the end. Raises DataError when they are missing.
+    """
     settings = to_plain(source)
-    del settings["binarisation"]
-    return digest([FORMAT, CODE[source.source], shard_examples, settings])[:12]
+    for name in READING:
+        settings.pop(name, None)
+    identity = [FORMAT, CODE[source.source], shard_examples, settings]
+    if isinstance(source, OwnFiles):
+        for name in ("file", "folder"):
+            settings.pop(name, None)
+        identity.append(source.fingerprint())
+    return digest(identity)[:12]

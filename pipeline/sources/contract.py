@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -11,14 +11,18 @@ Binarisation = Literal["grey", "dynamic", "threshold"]
 pixel anew at every step with its intensity as probability, ``threshold`` is intensity ≥ 0.5."""
 
 Example = tuple[np.ndarray, int]
-"""uint8 (C, H, W) and its class."""
+"""uint8 (C, H, W), or (L,) ASCII codes for text, and its class."""
+
+READING = ("binarisation", "crop")
+"""Settings that say how the shards are read, not what is in them. ``crop`` is the side of the
+square that a picture is cut to: anywhere in training, the middle in evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What a manifest says of a source. ``shape`` is (C, H, W)."""
+    """What a manifest says of a source. ``shape`` is (C, H, W), or (L,) for text."""
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int] | tuple[int]
     classes: tuple[str, ...]
     origin: str
     licence: str
@@ -45,3 +49,21 @@ class Source(Protocol):
 
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
         """Examples ``start`` … ``stop − 1``, each a function of (settings, split, index) only."""
+
+
+@runtime_checkable
+class OwnFiles(Protocol):
+    """A source on files that no checksum in the code knows: its settings alone say too little.
+
+    Its fields ``file`` and ``folder`` say where the files lie, which is no part of their identity.
+    """
+
+    def fingerprint(self) -> str:
+        """A hash over what the files hold, read anew at each call. Raises DataError."""
+
+
+def check_binarisation(found: str, *known: str) -> None:
+    """Raises ValueError when a source cannot be read as this kind; by default none but fixed."""
+    known = known or ("grey", "dynamic", "threshold")
+    if found not in known:
+        raise ValueError(f"binarisation: {found!r}; known are {', '.join(known)}")

@@ -1,0 +1,60 @@
+"""Files that a person brings and no checksum knows: where they lie, and what they hold."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import DataError
+from pipeline.fetch import own_folders
+
+
+def find(name: str, file: str, advice: str) -> Path:
+    """``file`` in the folders where a person puts the data set ``name``; may be absolute too.
+
+    Raises DataError that ends in ``advice`` when it is in none of them.
+    """
+    given = Path(file).expanduser()
+    folders = own_folders(name)
+    for folder in folders:
+        if (folder / given).exists():
+            return folder / given
+    if given.is_absolute() and given.exists():
+        return given
+    looked = ", ".join(map(str, folders)) or "any folder (DRAW_DATA is not set)"
+    raise DataError(f"{file}: not in {looked}; {advice}")
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file, read once a process for as long as the file does not change.
+
+    Raises DataError when it cannot be read.
+    """
+    try:
+        status = path.stat()
+        return _sha256(path, status.st_size, status.st_mtime_ns)
+    except OSError as fault:
+        raise DataError(f"{path}: {fault.strerror}; make it readable or remove it") from None
+
+
+@lru_cache(maxsize=64)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def mapped(path: Path) -> np.ndarray:
+    """A .npy file as a read-only array in the file itself: costs no memory, unpickles nothing.
+
+    Raises DataError for a file that is none, cut off, or of objects.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, TypeError, OSError, EOFError, OverflowError) as fault:
+        reason = " ".join(str(fault).split())[:120]
+        raise DataError(f"{path}: not a whole .npy file ({reason}); get it again") from None
+    if not isinstance(array, np.ndarray):  # np.load opens an .npz whatever its name is
+        array.close()
+        raise DataError(f"{path}: an .npz file where one .npy array is expected; get it again")
+    return array
