@@ -4,14 +4,24 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from draw_model.classifier import Classifier, ClassifierConfig
+from draw_model.cnn import Cnn, CnnConfig
 from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms
+from draw_model.dcgan import Dcgan, DcganConfig
 from draw_model.draw import Draw, DrawConfig
+from draw_model.ram import Ram, RamConfig
+from draw_model.vae import Vae, VaeConfig
 
-ModelConfig = DrawConfig
+ModelConfig = DrawConfig | VaeConfig | DcganConfig | ClassifierConfig | RamConfig | CnnConfig
 """The ``model:`` section of a job file."""
 
 MODELS: dict[str, tuple[type[Any], type[Model]]] = {
     "draw": (DrawConfig, Draw),
+    "vae": (VaeConfig, Vae),
+    "dcgan": (DcganConfig, Dcgan),
+    "classifier": (ClassifierConfig, Classifier),
+    "ram": (RamConfig, Ram),
+    "cnn": (CnnConfig, Cnn),
 }
 """Kind → its config and its class."""
 
@@ -47,14 +57,24 @@ def from_plain(plain: Mapping[str, Any]) -> Model:
 __all__ = [
     "MODELS",
     "Batch",
+    "Classifier",
+    "ClassifierConfig",
+    "Cnn",
+    "CnnConfig",
+    "Dcgan",
+    "DcganConfig",
     "Draw",
     "DrawConfig",
     "Measure",
     "Model",
     "ModelConfig",
     "Pictures",
+    "Ram",
+    "RamConfig",
     "Shape",
     "Terms",
+    "Vae",
+    "VaeConfig",
     "build",
     "from_plain",
 ]
