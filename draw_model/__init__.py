@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from draw_model.char_rnn import CharRnn, CharRnnConfig
 from draw_model.classifier import Classifier, ClassifierConfig
 from draw_model.cnn import Cnn, CnnConfig
 from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms
@@ -12,13 +13,16 @@ from draw_model.draw import Draw, DrawConfig
 from draw_model.ram import Ram, RamConfig
 from draw_model.vae import Vae, VaeConfig
 
-ModelConfig = DrawConfig | VaeConfig | DcganConfig | ClassifierConfig | RamConfig | CnnConfig
+ModelConfig = (
+    DrawConfig | VaeConfig | DcganConfig | ClassifierConfig | RamConfig | CnnConfig | CharRnnConfig
+)
 """The ``model:`` section of a job file."""
 
 MODELS: dict[str, tuple[type[Any], type[Model]]] = {
     "draw": (DrawConfig, Draw),
     "vae": (VaeConfig, Vae),
     "dcgan": (DcganConfig, Dcgan),
+    "char_rnn": (CharRnnConfig, CharRnn),
     "classifier": (ClassifierConfig, Classifier),
     "ram": (RamConfig, Ram),
     "cnn": (CnnConfig, Cnn),
@@ -32,6 +36,9 @@ def build(config: ModelConfig, shape: Shape, classes: int = 1) -> Model:
     Raises ValueError, in one line, for a shape that this kind of model cannot have.
     """
     make: Any = MODELS[config.kind][1]
+    if len(shape) != make.AXES:
+        reads = {1: "texts (length)", 3: "pictures (channels, height, width)"}[make.AXES]
+        raise ValueError(f"kind {config.kind} reads {reads}, the examples are {shape}")
     return make(config, shape, classes)
 
 
@@ -57,6 +64,8 @@ def from_plain(plain: Mapping[str, Any]) -> Model:
 __all__ = [
     "MODELS",
     "Batch",
+    "CharRnn",
+    "CharRnnConfig",
     "Classifier",
     "ClassifierConfig",
     "Cnn",

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log, prod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ Pictures = dict[str, Tensor]
 [0, 1]; one that draws or looks in steps adds ``canvases`` (B, T, C, H, W) in [0, 1], and with
 attention ``read_windows`` and ``write_windows`` (B, T, 4): centre x, centre y, side (N − 1)δ and
 σ, all in pixels, where 0 is the centre of the first pixel. A classifier with windows gives what it
-looked at as ``canvases``; a model of text gives ``codes`` (B, L), int64. A model that imagines
+looked at as ``canvases``; a model of text gives ``codes`` (B, L), int64 ASCII. A model that imagines
 nothing gives none of them."""
 
 
@@ -60,7 +61,7 @@ def dice(classes: int) -> Measure:
 class Batch:
     """One worker's part of a global batch.
 
-    x: (B, C, H, W) float32 in [0, 1], or (B, L) int64 characters. y: (B,) int64 classes, or None.
+    x: (B, C, H, W) float32 in [0, 1], or (B, L) int64 ASCII codes. y: (B,) int64 classes, or None.
     mask: (B,) bool, False for padding. noise: name → (B, *shape) float32 standard normal, shapes
     as ``Model.noise_shapes``.
     """
@@ -87,6 +88,9 @@ class Model(nn.Module, ABC):
     A model with two players (a GAN) is one model: its ``loss`` is the sum of theirs, and each cuts
     the gradient that is not its own, so that one backward pass teaches both.
     """
+
+    AXES: ClassVar[int] = 3
+    """Of an example that this model reads: 3 for pictures (C, H, W), 1 for texts (L,)."""
 
     shape: Shape
     classes: int = 1

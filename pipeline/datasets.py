@@ -17,6 +17,7 @@ from pipeline.values import from_json
 MANIFEST = "manifest.json"
 
 SHEET_COLUMNS = 6
+SHEET_TEXTS = 12
 SHEET_SHARDS = 3
 """A class that is not in a split's first shards stays empty on the sheet."""
 
@@ -49,8 +50,9 @@ def load_manifest(storage: Storage, name: str, id: str) -> Manifest:
 def _contradictions(manifest: Manifest, name: str, id: str) -> Iterator[str]:
     if (manifest.name, manifest.id) != (name, id):
         yield f"says it is {manifest.name}/{manifest.id}"
-    if manifest.shape[0] not in MODES or min(manifest.shape) < 1:
-        yield f"shape {manifest.shape}, expected 1 or 3 channels, height and width"
+    picture = len(manifest.shape) == 3 and manifest.shape[0] in MODES
+    if not (picture or len(manifest.shape) == 1) or min(manifest.shape) < 1:
+        yield f"shape {manifest.shape}, expected 1 or 3 channels, height and width, or a length"
     if set(manifest.splits) != set(SPLITS):
         yield f"splits {sorted(manifest.splits)}, expected {sorted(SPLITS)}"
     known = sum(len(manifest.of(split)) for split in SPLITS)
@@ -149,7 +151,12 @@ def _read(storage: Storage, manifest: Manifest, shard: Shard) -> tuple[np.ndarra
 
 
 def sample_sheet(storage: Storage, manifest: Manifest) -> Image.Image:
-    """A picture of the data set: a row for each class, a few examples of it from each split."""
+    """A picture of the data set: a row for each class, a few examples of it from each split.
+
+    Of a text: the first lines of each split.
+    """
+    if len(manifest.shape) == 1:
+        return _text_sheet(storage, manifest)
     _, height, width = manifest.shape
     scale = max(1, 40 // max(height, width))
     cell = (width * scale + 4, height * scale + 4)
@@ -166,6 +173,18 @@ def sample_sheet(storage: Storage, manifest: Manifest) -> Image.Image:
             for column, image in enumerate(images):
                 at = (left + block * across + column * cell[0], top + label * cell[1])
                 sheet.paste(_enlarged(image, scale), at)
+    return sheet
+
+
+def _text_sheet(storage: Storage, manifest: Manifest) -> Image.Image:
+    lines: list[str] = []
+    for split in SPLITS:
+        x, _ = _read(storage, manifest, manifest.of(split)[0])
+        text = x[:SHEET_TEXTS].tobytes().decode("ascii")
+        lines += [f"{split}: {manifest.splits[split]:,} × {manifest.shape[0]} characters", ""]
+        lines += [*text.splitlines(), "", ""]
+    sheet = Image.new("RGB", (24 + 6 * max(map(len, lines)), 24 + 15 * len(lines)), "white")
+    ImageDraw.Draw(sheet).multiline_text((12, 12), "\n".join(lines), fill="black", spacing=3)
     return sheet
 
 

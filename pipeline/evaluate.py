@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from draw_model import Model
+from draw_model import Measure, Model
 from pipeline import plan
 from pipeline.loader import Loader
 from pipeline.metrics import Sums, across_workers, add, masked_sums, means
@@ -43,25 +43,24 @@ def evaluate(
     model.train(was_training)
     assert total is not None, "a loader of an empty split is never evaluated"
     total, _ = across_workers(total, world)
-    return _result(total, loader)
+    return _result(total, loader, model.measure())
 
 
-def _result(total: Sums, loader: Loader) -> Result:
+def _result(total: Sums, loader: Loader, measure: Measure) -> Result:
     count = loader.split.examples
     square = float(total.pop("loss²"))
     loss = float(total.pop("loss")) / count
     terms = means(total, count)
     variance = max(square / count - loss**2, 0.0) * count / max(count - 1, 1)
-    dimensions = math.prod(loader.split.shape)
     return Result(
         split=loader.split.name,
         examples=count,
         loss=loss,
         stderr=math.sqrt(variance / count),
         terms=terms,
-        dimensions=dimensions,
-        nats_per_dimension=loss / dimensions,
-        coin=dimensions * math.log(2),
+        dimensions=measure.dimensions,
+        nats_per_dimension=loss / measure.dimensions,
+        chance=measure.chance,
         binarisation=loader.binarisation,
-        likelihood="bernoulli",
+        likelihood=measure.likelihood,
     )

@@ -29,15 +29,24 @@ RETRIED = {408, 425, 429, 500, 502, 503, 504}
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """One public file: where it comes from, its md5, and a size that it cannot exceed."""
+    """One public file: where it comes from, its md5, and a size that it cannot exceed.
+
+    ``sha256`` is for a file of which no md5 was published.
+    """
 
     address: str
-    md5: str
+    md5: str = ""
+    sha256: str = ""
     most_bytes: int = 1 << 26
 
     @property
     def name(self) -> str:
         return self.address.rsplit("/", 1)[-1]
+
+    @property
+    def checksum(self) -> tuple[str, str]:
+        """Its kind, "md5" or "sha256", and its hexadecimal digits."""
+        return ("sha256", self.sha256) if self.sha256 else ("md5", self.md5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +60,8 @@ class Patience:
     """Seconds before the second attempt; doubled before each one after it."""
 
 
-_md5 = partial(hashlib.md5, usedforsecurity=False)  # a checksum against accidents
+# Checksums against accidents: md5 too is one where it has been withdrawn from other uses.
+_hash = partial(hashlib.new, usedforsecurity=False)
 
 
 class _Failure(Exception):
@@ -81,23 +91,24 @@ def find_or_fetch(
     progress: Progress | None = None,
     patience: Patience | None = None,
 ) -> Path:
-    """The file with the right md5: from ``folders``, else from ``cache``, else fetched into it.
+    """The file with the right checksum: from ``folders``, else ``cache``, else fetched into it.
 
     Raises DataError: a file in ``folders`` that is another one (it is named, never replaced), or a
     file that is nowhere and cannot be fetched.
     """
+    kind, expected = remote.checksum
     for folder in folders:
         path = folder / remote.name
         if path.is_file():
-            found = md5_of(path)
-            if found != remote.md5:
+            found = checksum_of(path, kind)
+            if found != expected:
                 raise DataError(
-                    f"{path}: md5 {found}, expected {remote.md5}; replace it by {remote.address}, "
+                    f"{path}: {kind} {found}, expected {expected}; replace it by {remote.address}, "
                     "or remove it and it will be fetched"
                 )
             return path
     path = cache / remote.name
-    if path.is_file() and md5_of(path) == remote.md5:
+    if path.is_file() and checksum_of(path, kind) == expected:
         return path
     try:
         _fetch(remote, path, progress, patience or Patience())
@@ -112,7 +123,7 @@ def find_or_fetch(
 
 
 def _fetch(remote: Remote, path: Path, progress: Progress | None, patience: Patience) -> None:
-    """Brings the file to ``path``, which appears only when its md5 is right.
+    """Brings the file to ``path``, which appears only when its checksum is right.
 
     Raises _Failure with the reason of the last attempt.
     """
@@ -138,10 +149,11 @@ def _attempt(remote: Remote, path: Path, progress: Progress | None, patience: Pa
     try:
         with os.fdopen(handle, "wb") as file:
             found, first = _receive(remote, file.write, progress, patience)
-        if found != remote.md5:
+        kind, expected = remote.checksum
+        if found != expected:
             page = first.lstrip()[:1] == b"<"
-            kind = "an HTML page instead of the file" if page else f"md5 {found}"
-            raise _Failure(f"it answered with {kind}, expected md5 {remote.md5}")
+            what = "an HTML page instead of the file" if page else f"{kind} {found}"
+            raise _Failure(f"it answered with {what}, expected {kind} {expected}")
         os.replace(temporary, path)
     except OSError as fault:  # the network's own errors are told apart in _receive
         raise _Failure(f"{path.parent}: {fault.strerror}; set DRAW_CACHE", final=True) from None
@@ -155,8 +167,8 @@ def _receive(
     progress: Progress | None,
     patience: Patience,
 ) -> tuple[str, bytes]:
-    """Streams the answer into ``write``: its md5 and its first bytes."""
-    digest, first, done = _md5(), b"", 0
+    """Streams the answer into ``write``: its checksum and its first bytes."""
+    digest, first, done = _hash(remote.checksum[0]), b"", 0
     deadline = time.monotonic() + patience.attempt
     with _answer(remote, patience) as answer:
         total = answer.length or 0
@@ -207,8 +219,13 @@ def _reason(fault: Exception) -> str:
 
 def md5_of(path: Path) -> str:
     """md5 of a file's bytes. Raises DataError when it cannot be read."""
+    return checksum_of(path, "md5")
+
+
+def checksum_of(path: Path, kind: str) -> str:
+    """As ``md5_of``, for "md5" or "sha256"."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, _md5).hexdigest()
+            return hashlib.file_digest(file, lambda: _hash(kind)).hexdigest()
     except OSError as fault:
         raise DataError(f"{path}: {fault.strerror}; make it readable or remove it") from None

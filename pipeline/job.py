@@ -23,6 +23,8 @@ class Adam:
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     eps: Rate = 1e-8
+    by_hand: bool = False
+    """The update as draw_model.by_hand writes it out, not torch's; the same but for rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -31,12 +33,16 @@ class RMSprop:
     alpha: Fraction = 0.99
     momentum: Fraction = 0.0
     eps: Rate = 1e-8
+    by_hand: bool = False
+    """The update as draw_model.by_hand writes it out, not torch's; the same but for rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class SGD:
     kind: Literal["sgd"] = "sgd"
     momentum: Fraction = 0.0
+    by_hand: bool = False
+    """The update as draw_model.by_hand writes it out, not torch's; the same but for rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
@@ -101,6 +107,9 @@ class Train:
     """Newest checkpoints kept, beside the best."""
     max_skipped_steps: Annotated[int, Field(ge=0)] = 20
     """Steps with a loss or gradient that is not finite, skipped before training gives up."""
+    keep_best: Literal["loss", "error", "last"] = "loss"
+    """What makes a checkpoint the best: lowest validation loss, or share of wrong answers, or last.
+    The best is what is evaluated and published."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     def __post_init__(self) -> None:
@@ -136,7 +145,7 @@ class Job:
     storage: str = "file://~/draw-storage"
     """Where everything goes: file:///folder or s3://bucket/prefix."""
     data: DataConfig
-    model: ModelConfig
+    model: Annotated[ModelConfig, Field(discriminator="kind")]
     train: Train
     cluster: Cluster = field(default_factory=Cluster)
 
@@ -157,7 +166,14 @@ def run_id(job: Job, manifest: Manifest) -> str:
         "model": to_plain(job.model),
         "train": to_plain(job.train),
     }
+    if crop := crop_of(job):
+        identity["crop"] = crop
     return f"{job.name}-{digest(identity)[:10]}"
+
+
+def crop_of(job: Job) -> int | None:
+    """The side that the job's pictures are cut to, if its source knows such a thing."""
+    return getattr(job.data, "crop", None)
 
 
 def job_schema() -> dict[str, Any]:

@@ -38,6 +38,8 @@ class RunRow:
     nats_per_dimension: float | None = None
     dataset: str = ""
     binarisation: str = ""
+    likelihood: str = ""
+    error: float | None = None
     epochs: float | None = None
     examples_per_second: float | None = None
     step: int | None = None
@@ -117,6 +119,8 @@ def _row(storage: Storage, run_id: str) -> RunRow:
         nats_per_dimension=test.nats_per_dimension if test else None,
         dataset=record.dataset.removeprefix("datasets/"),
         binarisation=test.binarisation if test else "",
+        likelihood=test.likelihood if test else "",
+        error=test.error if test else None,
         epochs=record.epochs,
         examples_per_second=record.examples_per_second,
     )

@@ -5,15 +5,22 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from draw_model import Batch, noise
+from draw_model import Batch, Model, build, noise
+from draw_model.contract import Shape
 from pipeline import plan
 from pipeline.cache import ShardCache, cache_folder
-from pipeline.job import Job
+from pipeline.errors import DataError, JobError
+from pipeline.job import Job, crop_of
 from pipeline.manifest import Manifest
 from pipeline.sources.contract import Binarisation
 from pipeline.storage import Storage
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+def as_text(codes: torch.Tensor) -> str:
+    """(L,) ASCII codes → the text."""
+    return bytes(codes.tolist()).decode("ascii")
 
 
 class Split:
@@ -56,8 +63,10 @@ class Loader:
         binarisation: Binarisation,
         shapes: Shapes,
         training: bool,
+        crop: int | None = None,
     ) -> None:
         self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.shape, self.crop = cropped(split.shape, crop), crop
         self.binarisation, self.shapes, self.training = binarisation, shapes, training
         self.purpose = "train" if training else f"evaluate/{split.name}"
         self.steps = plan.steps_per_epoch(split.examples, batch_size)
@@ -73,9 +82,10 @@ class Loader:
     def batch(self, step: int, places: range) -> Batch:
         """The given places of the global batch of this step."""
         ids = self.ids(step)[places.start : places.stop]
-        grey, y = self.split.gather(ids)
+        stored, y = self.split.gather(ids)
+        text = len(self.shape) == 1
         return Batch(
-            x=self._target(grey, step, places),
+            x=torch.from_numpy(stored).long() if text else self._target(stored, step, places),
             y=torch.from_numpy(y),
             mask=torch.from_numpy(ids != plan.PADDING),
             noise=noise.draw(self.shapes, self.seed, self.purpose, step, places),
@@ -91,14 +101,44 @@ class Loader:
         return np.arange(self.split.examples)
 
     def _target(self, grey: np.ndarray, step: int, places: range) -> torch.Tensor:
-        x = torch.from_numpy(grey).float().div_(255)
+        x = torch.from_numpy(self._cut(grey, step, places)).float().div_(255)
         if self.binarisation == "threshold":
             return (x >= 0.5).float()
         if self.binarisation == "dynamic":
             stream = f"{self.purpose}/binarise"
-            drawn = noise.uniform(self.seed, stream, step, places, self.split.shape)
+            drawn = noise.uniform(self.seed, stream, step, places, self.shape)
             return (drawn < x).float()
         return x
+
+    def _cut(self, pictures: np.ndarray, step: int, places: range) -> np.ndarray:
+        """(n, C, H, W) → (n, C, crop, crop): somewhere in training, the middle in evaluation."""
+        if self.crop is None:
+            return pictures
+        room = np.array(pictures.shape[2:]) - self.crop  # (2,): down, right
+        corner = np.broadcast_to(room // 2, (len(places), 2))
+        if self.training:
+            stream = f"{self.purpose}/crop"
+            chance = noise.uniform(self.seed, stream, step, places, (2,)).numpy()
+            corner = np.minimum((chance * (room + 1)).astype(np.int64), room)
+        windows = np.lib.stride_tricks.sliding_window_view(pictures, (self.crop, self.crop), (2, 3))
+        return windows[np.arange(len(places)), :, corner[:, 0], corner[:, 1]]
+
+
+def cropped(shape: Shape, crop: int | None) -> Shape:
+    """The shape of one example as a model sees it. Raises DataError where it cannot be cut so."""
+    if crop is None:
+        return shape
+    if len(shape) != 3 or crop > min(shape[1:]):
+        raise DataError(f"crop is {crop}, the examples are {shape}; write a smaller crop or null")
+    return (shape[0], crop, crop)
+
+
+def model_of(job: Job, manifest: Manifest) -> Model:
+    """A new model of the job for this data. Raises JobError where the two do not fit."""
+    try:
+        return build(job.model, cropped(manifest.shape, crop_of(job)), len(manifest.classes))
+    except ValueError as fault:
+        raise JobError(f"model does not fit {manifest.name}: {fault}") from None
 
 
 def open_loader(
@@ -124,4 +164,5 @@ def open_loader(
         binarisation=job.data.binarisation,
         shapes=shapes,
         training=training,
+        crop=crop_of(job),
     )

@@ -27,7 +27,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Manifest:
-    """``datasets/<name>/<id>/manifest.json``. ``shape`` is (C, H, W); pixels are uint8."""
+    """``datasets/<name>/<id>/manifest.json``. ``shape`` is (C, H, W), or (L,) of a text."""
 
     VERSION: ClassVar[int] = 1
 
@@ -36,7 +36,7 @@ class Manifest:
     id: str
     source: dict[str, Any]
     """The source's settings: with the code they decide every byte of every shard."""
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: tuple[str, ...]
     splits: dict[str, int]
     class_counts: dict[str, dict[str, int]]

@@ -4,12 +4,20 @@ import math
 
 import torch
 
-from draw_model import Model
+from draw_model import Model, by_hand
 from pipeline.job import Adam, Constant, Cosine, Exponential, Linear, RMSprop, Train
+from pipeline.values import to_plain
+
+BY_HAND = {"adam": by_hand.Adam, "rmsprop": by_hand.RMSprop, "sgd": by_hand.SGD}
+"""Kind → the optimiser whose update is written out; its settings are the fields of its kind."""
 
 
 def make_optimizer(train: Train, model: Model) -> torch.optim.Optimizer:
     settings, parameters = train.optimizer, model.parameters()
+    if settings.by_hand:
+        values = to_plain(settings)
+        del values["by_hand"]
+        return BY_HAND[values.pop("kind")](parameters, train.lr, **values)
     if isinstance(settings, Adam):
         betas = (settings.beta1, settings.beta2)
         return torch.optim.Adam(parameters, lr=train.lr, betas=betas, eps=settings.eps)

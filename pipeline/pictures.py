@@ -109,13 +109,19 @@ def of_model(
 ) -> dict[str, bytes]:
     """All pictures of a run by file name, from ``Model.sample`` and ``Model.reconstruct``.
 
-    A model that does not draw in steps gives the samples and reconstructions only.
+    A model without steps gives samples and reconstructions only, a classifier its glimpses.
     """
-    files = {"samples.png": png(grid(samples["images"], columns=_columns(len(samples["images"]))))}
+    files = {}
+    if "images" in samples:
+        shown = samples["images"]
+        files["samples.png"] = png(grid(shown, columns=_columns(len(shown))))
     if "canvases" in samples:
         files["generation.png"] = png(sequence(*_drawn(samples, 6)))
         files["generation.gif"] = canvas_gif(*_drawn(samples, 16))
-    if originals is not None and made is not None:
+    if made and "images" not in made and "canvases" in made:
+        files["glimpses.png"] = png(sequence(*_drawn(made, 6)))
+        files["glimpses.gif"] = canvas_gif(*_drawn(made, 16), milliseconds=400)
+    if originals is not None and made and "images" in made:
         files["reconstructions.png"] = png(reconstructions(originals[:30], made["images"][:30]))
         if "canvases" in made:
             steps = sequence(*_drawn(made, 6), originals=originals[:6])

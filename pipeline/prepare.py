@@ -24,7 +24,7 @@ from pipeline.errors import DataError
 from pipeline.manifest import SPLITS, Manifest, Shard, dataset_path
 from pipeline.shards import sha256_of, write_shard
 from pipeline.sources import SHARD_EXAMPLES, dataset_id
-from pipeline.sources.contract import Source
+from pipeline.sources.contract import READING, Source
 from pipeline.storage import Storage
 from pipeline.values import to_json, to_plain
 
@@ -152,7 +152,8 @@ def _make(source: Source, piece: Shard, folder: Path) -> Made:
 
 def _manifest(source: Source, id: str, made: list[Made]) -> Manifest:
     about, settings = source.about(), to_plain(source)
-    del settings["binarisation"]  # the reader's choice: jobs that differ in it share a data set
+    for name in READING:  # the reader's choice: jobs that differ in it share a data set
+        settings.pop(name, None)
     counts = {split: Counter[int]() for split in SPLITS}
     for shard, found in made:
         counts[shard.split] += found

@@ -4,17 +4,18 @@ import platform
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib import metadata
+from typing import Any
 
 import torch
 from safetensors.torch import load
 
-from draw_model import Model, build
+from draw_model import Model
 from pipeline import checkpoint, pictures
 from pipeline.curves import curves_png
 from pipeline.errors import DataError
-from pipeline.job import Job, run_id
+from pipeline.job import Job, crop_of, run_id
 from pipeline.listing import read_attempts, read_metrics
-from pipeline.loader import open_loader
+from pipeline.loader import as_text, cropped, model_of, open_loader
 from pipeline.manifest import Manifest
 from pipeline.records import (
     METRICS,
@@ -32,6 +33,7 @@ from pipeline.worker import Outcome
 
 SHOWN = 30
 """Test images in the pictures of reconstructions."""
+SHOWN_TEXTS = 5
 SAMPLES = 100
 """Imagined images in the sample grid."""
 
@@ -52,10 +54,16 @@ def publish_weights(job: Job, manifest: Manifest, home: Storage, step: int) -> t
     """A checkpoint's weights under the names that readers know; the model, and their sha256."""
     weights = checkpoint.read(home, step)[checkpoint.MODEL]
     home.write(WEIGHTS, weights)
-    home.write(MODEL, to_json({**to_plain(job.model), "shape": list(manifest.shape)}))
-    model = build(job.model, manifest.shape)
+    home.write(MODEL, to_json(describe(job, manifest)))
+    model = model_of(job, manifest)
     model.load_state_dict(load(weights))
     return model.eval(), sha256(weights).hexdigest()
+
+
+def describe(job: Job, manifest: Manifest) -> dict[str, Any]:
+    """What ``draw_model.from_plain`` builds the model from."""
+    shape = cropped(manifest.shape, crop_of(job))
+    return {**to_plain(job.model), "shape": list(shape), "classes": len(manifest.classes)}
 
 
 def load_model(job: Job, manifest: Manifest, home: Storage, record: RunRecord) -> Model:
@@ -71,7 +79,7 @@ def load_model(job: Job, manifest: Manifest, home: Storage, record: RunRecord) -
             f"{record.weights_sha256[:12] or 'nothing'}…; delete run.json and run the job again "
             "(the checkpoints are kept)"
         )
-    model = build(job.model, manifest.shape)
+    model = model_of(job, manifest)
     model.load_state_dict(load(weights))
     return model.eval()
 
@@ -86,6 +94,9 @@ def draw_pictures(
     batch = loader.batch(0, range(shown))
     samples = model.sample(SAMPLES, job.train.seed)
     drawn = pictures.of_model(samples, batch.x, model.reconstruct(batch))
+    if "codes" in samples:
+        texts = [as_text(codes) for codes in samples["codes"][:SHOWN_TEXTS]]
+        drawn["samples.txt"] = "\n\n".join(texts).encode()
     tables = read_metrics(storage, run_id(job, manifest))
     for name, data in {**drawn, "curves.png": curves_png(tables)}.items():
         home.write(f"{PICTURES}/{name}", data)

@@ -12,9 +12,9 @@ class Result:
     """A whole split evaluated once, in nats per example where the model has a likelihood.
 
     ``loss`` is the mean over ``examples``, ``stderr`` its standard error. ``terms`` are the means
-    of the model's other terms; those with one value a step are lists. ``coin`` is what a fair coin
-    for every value would cost: dimensions × ln 2. ``binarisation`` names the kind of target, since
-    numbers of different kinds are never compared.
+    of the model's other terms; those with one value a step are lists. ``chance`` is what a uniform
+    guess would cost (a fair coin for every pixel: dimensions × ln 2), None where there is none.
+    ``binarisation`` names the kind of target, since numbers of different kinds are never compared.
     """
 
     split: str
@@ -24,9 +24,16 @@ class Result:
     terms: dict[str, float | list[float]]
     dimensions: int
     nats_per_dimension: float
-    coin: float
+    chance: float | None
     binarisation: str
     likelihood: str
+    """As ``draw_model.Measure`` names it."""
+
+    @property
+    def error(self) -> float | None:
+        """Share of wrong answers, of a classifier."""
+        correct = self.terms.get("correct")
+        return 1 - correct if isinstance(correct, float) else None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -35,9 +35,11 @@ FIGURES = {
     "reconstructions.png": ("Reconstructions", "Images that were not trained on, and below each "
                             "what the model made of it."),
     "reconstruction.png": ("Reconstruction, step by step", _STEPS),
+    "glimpses.gif": ("Glimpses, animated", "Where the model looks at each step, test images."),
+    "glimpses.png": ("Glimpses, step by step", f"Each row is one test image. {_STEPS}"),
 }  # fmt: skip
 """Name of a picture below ``pictures/`` → title and caption, in the order of the page."""
-BESIDE = ("samples.png", "generation.gif")
+BESIDE = ("samples.png", "generation.gif", "glimpses.gif")
 
 
 def run_page(
@@ -69,7 +71,8 @@ def run_page(
         kl_splits=list(kl),
         kl_rows=list(zip(*kl.values(), strict=False)),
         figures=[_figure(name, pictures[name]) for name in _picture_order(pictures)],
-        missing=[name for name in FIGURES if record and name not in pictures],
+        texts={n: d.decode(errors="replace") for n, d in pictures.items() if n.endswith(".txt")},
+        names=list(pictures),
         curves=curves.figures(tables),
         last=_last_row(tables.get("train")),
         validated=_last_row(tables.get("validation")),
@@ -120,7 +123,11 @@ def _split_order(name: str) -> tuple[int, str]:
 
 def _picture_order(pictures: Mapping[str, bytes]) -> list[str]:
     """Those with a caption first; the curves are on the page as text already."""
-    others = [name for name in sorted(pictures) if name not in FIGURES and name != "curves.png"]
+    others = [
+        name
+        for name in sorted(pictures)
+        if name not in FIGURES and name != "curves.png" and not name.endswith(".txt")
+    ]
     return [name for name in FIGURES if name in pictures] + others
 
 

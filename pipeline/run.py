@@ -8,11 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
 
+import torch
+
 from pipeline import plan, publish
 from pipeline.cluster import start_ray, stop_ray
 from pipeline.errors import DataError, Interrupted
 from pipeline.job import Job, run_id
 from pipeline.job_file import dump_job
+from pipeline.loader import model_of
 from pipeline.manifest import Manifest
 from pipeline.metrics import Row
 from pipeline.prepare import prepare
@@ -70,6 +73,8 @@ def run(job: Job, terminal: Terminal, *, without_ray: bool = False) -> Finished:
         done = _complete(job, manifest, storage)
         if done:
             return Finished(record=done, page=_page(storage, done.id), already=True)
+        with torch.device("meta"):
+            model_of(job, manifest)  # what does not fit ends here, before a worker starts
         home = storage.below(run_path(run_id(job, manifest)))
         home.write(JOB, dump_job(job).encode())
         terminal.say(f"run {run_id(job, manifest)} in {job.storage}")

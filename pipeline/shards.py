@@ -1,4 +1,4 @@
-"""A shard's bytes: numbered pictures and labels in a plain WebDataset tar, written and read back.
+"""A shard's bytes: numbered examples and labels in a plain WebDataset tar, written and read back.
 
 Writing is deterministic. Reading trusts nothing: the file must be the one in the manifest, and even
 then only regular members with the expected names, sizes and kinds of content are accepted, so that
@@ -35,7 +35,10 @@ COLOUR_TYPES = {1: 0, 3: 2}
 
 REPAIR = "delete the data set's manifest.json and prepare it again"
 
-Shape = tuple[int, int, int]
+PRINTABLE = frozenset(b"\n" + bytes(range(32, 127)))
+"""The characters of a text: a newline and printable ASCII."""
+
+Shape = tuple[int, ...]
 
 
 def key(index: int) -> str:
@@ -55,8 +58,8 @@ def write_shard(path: Path, examples: Iterable[Example], first: int) -> Counter[
         TarWriter(file, user="", group="", mode=0o644, mtime=0, encoder=False) as tar,
     ):
         for index, (image, label) in enumerate(examples, start=first):
-            sample = {"__key__": key(index), "png": _encoded(image), "cls": str(label).encode()}
-            tar.write(sample)
+            kind, data = ("txt", image.tobytes()) if image.ndim == 1 else ("png", _encoded(image))
+            tar.write({"__key__": key(index), kind: data, "cls": str(label).encode()})
             counts[label] += 1
     return counts
 
@@ -69,7 +72,7 @@ def sha256_of(path: Path) -> str:
 def read_shard(
     path: Path, shard: Shard, shape: Shape, classes: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A shard's pictures uint8 (n, C, H, W) and labels int64 (n,).
+    """A shard's pictures uint8 (n, C, H, W), or texts (n, L), and labels int64 (n,).
 
     ``path`` must be the file that the manifest describes as ``shard``: its size and sha256 are
     checked before it is parsed. With ``classes``, labels must lie below it.
@@ -83,9 +86,10 @@ def read_shard(
         for place in range(shard.examples):
             name = key(shard.first + place)
             label = _member(file, shard, f"{name}.cls", MOST_LABEL_BYTES)
-            picture = _member(file, shard, f"{name}.png", most)
+            example = f"{name}.{'txt' if len(shape) == 1 else 'png'}"
+            data = _member(file, shard, example, most)
             y[place] = _decoded_label(label, f"{shard.file}: {name}.cls", classes)
-            x[place] = _decoded(picture, f"{shard.file}: {name}.png", shape)
+            x[place] = _decoded(data, f"{shard.file}: {example}", shape)
         rest = file.read(MOST_TRAILER_BYTES + 1)
     if len(rest) > MOST_TRAILER_BYTES or rest.strip(b"\0"):
         raise DataError(f"{shard.file}: more in it than the {shard.examples} examples expected")
@@ -148,13 +152,23 @@ def _encoded(image: np.ndarray) -> bytes:
 
 
 def _decoded(data: bytes, where: str, shape: Shape) -> np.ndarray:
-    """PNG → uint8 (C, H, W); the header is compared before any pixel is decoded."""
+    """PNG → uint8 (C, H, W), ASCII → (L,)."""
+    if len(shape) == 1:
+        if len(data) != shape[0] or not PRINTABLE.issuperset(data):
+            raise DataError(f"{where}: not {shape[0]} characters of printable ASCII; refused")
+        return np.frombuffer(data, np.uint8)
     channels, height, width = shape
+    return _decoded_png(data, where, channels, height, width)
+
+
+def _decoded_png(data: bytes, where: str, channels: int, height: int, width: int) -> np.ndarray:
+    """The header is compared before any pixel is decoded."""
     header = b"\x89PNG\r\n\x1a\n" + struct.pack(
         ">I4sIIBB", 13, b"IHDR", width, height, 8, COLOUR_TYPES[channels]
     )
     if data[: len(header)] != header:
-        raise DataError(f"{where}: {_described(data)}, expected {_words(*shape)}; refused")
+        expected = _words(channels, height, width)
+        raise DataError(f"{where}: {_described(data)}, expected {expected}; refused")
     try:
         with Image.open(BytesIO(data), formats=("PNG",)) as image:
             # A second header further on could still have changed these.

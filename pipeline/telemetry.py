@@ -43,6 +43,7 @@ class Listener:
         self.gauges = {
             "loss": series(Gauge, "draw_loss_nats", "Training loss of the last step"),
             "reconstruction": series(Gauge, "draw_reconstruction_nats", "Reconstruction term"),
+            "correct": series(Gauge, "draw_accuracy", "Share of right answers of the last step"),
             "kl": series(Gauge, "draw_kl_nats", "KL term"),
             "gradient_norm": series(Gauge, "draw_gradient_norm", "Gradient norm before clipping"),
             "lr": series(Gauge, "draw_learning_rate", "Learning rate"),

@@ -4,7 +4,6 @@ On a terminal the bar moves; elsewhere (a job's log) a line is printed every few
 goes to standard error, so that standard output is free for ``--json``.
 """
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,19 +87,22 @@ class Terminal:
 
 def result_rows(result: Result) -> list[tuple[str, str]]:
     """A result as lines of a table, with all that a number needs to be compared."""
+    errors = [] if result.error is None else [("wrong answers", f"{result.error:.2%}")]
+    chance = []
+    if result.chance is not None:
+        each = result.chance / result.dimensions
+        text = f"{result.nats_per_dimension:.4f} nats (a uniform guess: {each:.4f}, "
+        chance = [("per dimension", f"{text}{result.chance:.1f} an example)")]
     parts = [f"{name} {value:.2f}" for name, value in result.terms.items() if _scalar(value)]
     return [
         (
-            f"{result.split} bound",
-            f"{result.loss:.2f} ± {result.stderr:.2f} nats over {result.examples:,} images "
+            f"{result.split} {'bound' if 'kl' in result.terms else 'loss'}",
+            f"{result.loss:.2f} ± {result.stderr:.2f} nats over {result.examples:,} examples "
             f"({result.likelihood}, {result.binarisation} targets)",
         ),
+        *errors,
         ("of which", ", ".join(parts)),
-        (
-            "per dimension",
-            f"{result.nats_per_dimension:.4f} nats (a coin: {math.log(2):.4f}, "
-            f"{result.coin:.1f} an image)",
-        ),
+        *chance,
     ]
 
 

@@ -12,16 +12,17 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from draw_model import Model, build
+from draw_model import Model
 from pipeline import checkpoint, plan
 from pipeline.checkpoint import State
 from pipeline.errors import TrainingError
 from pipeline.evaluate import evaluate
 from pipeline.job import Job, run_id
-from pipeline.loader import Loader, open_loader
+from pipeline.loader import Loader, model_of, open_loader
 from pipeline.manifest import SPLITS, Manifest
 from pipeline.metrics import Row, Sums, across_workers, add, masked_sums, means
 from pipeline.optimizer import lr_at, make_optimizer
@@ -58,13 +59,14 @@ class Training:
         if found := self.recorder.resume():
             self.state, files = found
             checkpoint.restore(files, self.model, self.optimizer)
+        self.statistics = moving_statistics(self.model)
         self.ddp: nn.Module = self.model
         if worker.world > 1:
             self.ddp = DistributedDataParallel(
                 self.model,
                 device_ids=[worker.device.index] if worker.device.type == "cuda" else None,
                 gradient_as_bucket_view=True,
-                broadcast_buffers=False,  # constants
+                broadcast_buffers=bool(self.statistics),
             )
 
     def step(self) -> Row:
@@ -140,8 +142,13 @@ class Training:
         """The bound on the validation split; remembers the best step."""
         result = self._evaluate(self.validation)
         best = self.state.best_loss
-        if best is None or result.loss < best:
-            known = result.loss if math.isfinite(result.loss) else None
+        value = {"loss": result.loss, "error": result.error, "last": -float(self.state.step)}[
+            self.train.keep_best
+        ]
+        if value is None:
+            raise TrainingError("train.keep_best is error: this model answers nothing; use loss")
+        if best is None or value < best:
+            known = value if math.isfinite(value) else None
             self.state = replace(self.state, best_step=self.state.step, best_loss=known)
         row = {
             "step": self.state.step,
@@ -155,6 +162,9 @@ class Training:
 
     def _evaluate(self, loader: Loader) -> Result:
         worker = self.worker
+        if worker.world > 1:
+            for buffer in self.statistics:  # rank 0's are the ones that a checkpoint keeps
+                dist.broadcast(buffer, src=0)
         with self._autocast():
             return evaluate(
                 self.model, loader, rank=worker.rank, world=worker.world, device=worker.device
@@ -231,7 +241,13 @@ def seeded_model(job: Job, manifest: Manifest) -> Model:
     """The untrained model; its weights are a function of ``train.seed``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.train.seed)
-        return build(job.model, manifest.shape)
+        return model_of(job, manifest)
+
+
+def moving_statistics(model: nn.Module) -> list[torch.Tensor]:
+    """What the forward pass changes (batch norm's moving means): the buffers that are saved."""
+    saved = model.state_dict(keep_vars=True)
+    return [buffer for name, buffer in model.named_buffers() if name in saved]
 
 
 def memory_mb(device: torch.device) -> float:

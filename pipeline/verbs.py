@@ -162,6 +162,8 @@ def sample(options: argparse.Namespace, terminal: Terminal) -> Any:
         raise JobError(f"--count {options.count}: write 1 or more")
     *_, model, run_id = _finished(options)
     drawn = pictures.of_model(model.sample(options.count, options.seed), None, None)
+    if not drawn:
+        raise JobError(f"{run_id}: this model imagines no pictures; its page shows what it does")
     folder = Path(options.out or f"samples-{run_id}-{options.seed}")
     try:
         folder.mkdir(parents=True, exist_ok=True)

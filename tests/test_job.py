@@ -89,7 +89,7 @@ def test_the_schema_on_disk_is_the_one_of_the_types():
         ("train.optimizer.kind=adm", "found the text 'adm', expected 'adam', 'rmsprop', 'sgd'; "
          "did you mean adam?"),
         ("data.binarisation=gray", "did you mean grey?"),
-        ("data.source=svhn", "data.source: found the text 'svhn', expected 'synthetic', 'mnist'"),
+        ("data.source=mnits", "data.source: found the text 'mnits', expected 'synthetic'"),
         ("model.read_n=1", "model: read_n is 1, but a stride needs two filters"),
         ("train.accumulation=1000", "accumulation is 1000, more than batch_size 128"),
         ("name=My Job", "name: expected"),

@@ -31,7 +31,7 @@ def storage(tmp_path: Path) -> Storage:
 def result(split: str, **changes) -> Result:
     terms = {"reconstruction": 73.0, "kl": 25.25, "kl_per_step": [20.0, 5.25]}
     values = {"split": split, "examples": 10000, "loss": 98.25, "stderr": 0.125, "terms": terms}
-    values |= {"dimensions": 784, "nats_per_dimension": 0.12532, "coin": 543.427}
+    values |= {"dimensions": 784, "nats_per_dimension": 0.12532, "chance": 543.427}
     return Result(**{**values, "binarisation": "dynamic", "likelihood": "bernoulli", **changes})
 
 
@@ -138,7 +138,7 @@ def test_a_finished_run_shows_bound_coin_pictures_curves_facts_and_how_to_go_on(
     check(html)
     words = text(html)
     for expected in (
-        "98.25 ± 0.12 nats test bound · 0.1253 nats/dim · a fair coin: 543.43 nats",
+        "98.25 ± 0.12 nats test bound · 0.1253 nats/dim · a uniform guess: 543.43 nats",
         "binarisation: dynamic · Bernoulli likelihood",
         "99.50 ± 0.12 98.25 ± 0.12",
         "KL 25.25 25.25",
@@ -179,7 +179,7 @@ def test_what_is_missing_or_not_finite_is_shown_as_missing() -> None:
     html = page(record(results={"test": broken}, train_seconds=NAN), job_yaml="")
     check(html)
     assert "– ± – nats test bound · – nats/dim" in text(html)
-    assert "– samples.png, generation.gif" in text(html)
+    assert "This model makes no pictures." in text(html)
     assert "nan" not in text(html).lower()
     check(page(record(results={})))
 
@@ -287,7 +287,7 @@ def test_the_storage_page_links_runs_and_lists_data_sets(storage: Storage) -> No
     check(html)
     assert '<a href="runs/digits-0123456789/index.html">digits</a>' in html
     for expected in (
-        "98.25 ± 0.12 0.1253 mnist/abc dynamic 10.0",
+        "98.25 ± 0.12 0.1253 – mnist/abc bernoulli, dynamic 10.0",
         "1 × 28 × 28 train 50,000 2.5 MB",
     ):
         assert expected in text(html)

@@ -62,7 +62,7 @@ def test_loss_falls_and_the_outcome_is_whole(tmp_path):
     assert test.examples == 20
     assert math.isclose(test.loss, test.terms["kl"] + test.terms["reconstruction"], rel_tol=1e-6)
     assert math.isclose(sum(test.terms["kl_per_step"]), test.terms["kl"], rel_tol=1e-6)
-    assert math.isclose(test.coin, 144 * math.log(2))
+    assert math.isclose(test.chance, 144 * math.log(2))
     assert test.stderr > 0
 
 

@@ -1,19 +1,24 @@
 """Small real things for tests: a job on drawn digits, its shards, and training by hand."""
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.torch import load
 from torch import Tensor
 
 from pipeline import checkpoint
+from pipeline.cache import ShardCache
 from pipeline.job import Job, run_id
 from pipeline.job_file import check_job
 from pipeline.listing import read_metrics
-from pipeline.manifest import Manifest
+from pipeline.loader import Loader, Split
+from pipeline.manifest import Manifest, Shard
 from pipeline.prepare import prepare
 from pipeline.records import run_path
+from pipeline.shards import sha256_of, write_shard
 from pipeline.storage import Storage, open_storage
 
 PLAIN: dict[str, Any] = {
@@ -68,3 +73,25 @@ def losses(home: Storage) -> list[float]:
 def column(table: Any, name: str) -> list[Any]:
     values: Sequence[Any] = table[name].to_pylist()
     return list(values)
+
+
+def loader_over(examples: np.ndarray, *, training: bool, crop: int | None = None) -> Loader:
+    """A loader of these examples, (n, C, H, W) or (n, L), all in one batch, from a real shard."""
+    with tempfile.TemporaryDirectory() as folder:
+        storage, file = open_storage(f"file://{folder}/store"), f"{folder}/train-000000.tar"
+        write_shard(Path(file), ((one, 0) for one in examples), first=0)
+        shard = Shard(
+            file="train-000000.tar", split="train", first=0, examples=len(examples),
+            bytes=Path(file).stat().st_size, sha256=sha256_of(Path(file)),
+        )  # fmt: skip
+        manifest = Manifest(
+            version=1, name="tiny", id="0", source={}, shape=examples.shape[1:],
+            classes=("one",), splits={"train": len(examples)}, class_counts={}, shards=(shard,),
+            origin="", licence="",
+        )  # fmt: skip
+        storage.upload(f"{manifest.path}/{shard.file}", Path(file))
+        split = Split(ShardCache(Path(folder, "cache"), 10**9), storage, manifest, "train")
+        return Loader(
+            split, batch_size=len(examples), seed=3, binarisation="grey", shapes={},
+            training=training, crop=crop,
+        )  # fmt: skip

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from pipeline.sources.cifar10 import Cifar10
 from pipeline.sources.contract import READING, OwnFiles, Source
+from pipeline.sources.fashion_mnist import FashionMnist
 from pipeline.sources.mnist import Mnist
 from pipeline.sources.quickdraw import Quickdraw
 from pipeline.sources.svhn import Svhn
@@ -14,13 +15,14 @@ from pipeline.sources.text import Text
 from pipeline.values import digest, to_plain
 
 DataConfig = Annotated[
-    Synthetic | Mnist | Svhn | Cifar10 | Quickdraw | Text,
+    Synthetic | Mnist | FashionMnist | Svhn | Cifar10 | Quickdraw | Text,
     Field(discriminator="source"),
 ]
 
 SOURCES: dict[str, type[Source]] = {
     "synthetic": Synthetic,
     "mnist": Mnist,
+    "fashion_mnist": FashionMnist,
     "svhn": Svhn,
     "cifar10": Cifar10,
     "quickdraw": Quickdraw,
@@ -35,6 +37,7 @@ FORMAT = 1
 CODE = {
     "synthetic": 1,
     "mnist": 1,
+    "fashion_mnist": 1,
     "svhn": 1,
     "cifar10": 1,
     "quickdraw": 1,

@@ -6,9 +6,10 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-Binarisation = Literal["grey", "dynamic", "threshold"]
+Binarisation = Literal["grey", "dynamic", "threshold", "fixed"]
 """How a grey picture becomes a target: ``grey`` leaves the intensities, ``dynamic`` draws each
-pixel anew at every step with its intensity as probability, ``threshold`` is intensity ≥ 0.5."""
+pixel anew at every step with its intensity as probability, ``threshold`` is intensity ≥ 0.5,
+``fixed`` says that pixels are 0 or 1 in the file already."""
 
 Example = tuple[np.ndarray, int]
 """uint8 (C, H, W), or (L,) ASCII codes for text, and its class."""

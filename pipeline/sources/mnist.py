@@ -1,4 +1,7 @@
-"""MNIST: the four official files, their IDX format, and how a validation set is cut from them."""
+"""MNIST: the four official files, their IDX format, and how a validation set is cut from them.
+
+Fashion-MNIST comes in the same form, under the same file names.
+"""
 
 import math
 import zlib
@@ -6,51 +9,62 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from draw_model import noise
 from pipeline.errors import DataError
 from pipeline.fetch import Progress, Remote, cache_folder, find_or_fetch, own_folders
-from pipeline.sources.contract import About, Binarisation, Example
+from pipeline.sources.contract import About, Binarisation, Example, check_binarisation
 
 TRAIN, TEST, SIDE = 60_000, 10_000, 28
 CLASSES = tuple(str(digit) for digit in range(10))
+ORIGIN = "MNIST, LeCun, Cortes and Burges, from NIST Special Databases 1 and 3"
+LICENCE = "CC BY-SA 3.0, as its distributors state; no licence came with the originals"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """The pictures and the labels of one official half, and how many there are."""
+    """The pictures and the labels of one official half, and how many there are.
+
+    ``name`` is the data set's: the folder below ``$DRAW_DATA`` where the files may lie.
+    """
 
     images: Remote
     labels: Remote
     count: int
+    name: str = "mnist"
 
 
-def _remote(name: str, md5: str) -> Remote:
-    return Remote(address=f"https://ossci-datasets.s3.amazonaws.com/mnist/{name}", md5=md5)
+Parts = dict[str, Part]
 
 
-OFFICIAL = {
-    "train": Part(
-        images=_remote("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-        labels=_remote("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
-        count=TRAIN,
-    ),
-    "test": Part(
-        images=_remote("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
-        labels=_remote("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
-        count=TEST,
-    ),
-}
+def official(name: str, address: str, train: tuple[str, str], test: tuple[str, str]) -> Parts:
+    """Both halves under one address; ``train`` and ``test`` are the md5 of pictures and labels."""
+
+    def part(prefix: str, md5: tuple[str, str], count: int) -> Part:
+        images = Remote(address=f"{address}/{prefix}-images-idx3-ubyte.gz", md5=md5[0])
+        labels = Remote(address=f"{address}/{prefix}-labels-idx1-ubyte.gz", md5=md5[1])
+        return Part(images=images, labels=labels, count=count, name=name)
+
+    return {"train": part("train", train, TRAIN), "test": part("t10k", test, TEST)}
+
+
+OFFICIAL = official(
+    "mnist",
+    "https://ossci-datasets.s3.amazonaws.com/mnist",
+    train=("f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432"),
+    test=("9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mnist:
-    """MNIST; ``validation`` of the 60,000 training pictures are set aside, chosen by ``seed``."""
+class InMnistsForm:
+    """``validation`` of the 60,000 training pictures are set aside, chosen by ``seed``."""
 
-    source: Literal["mnist"] = "mnist"
+    parts: ClassVar[Parts]
+    source: str
     validation: int = 5000
     seed: int = 0
     binarisation: Binarisation = "dynamic"
@@ -58,35 +72,39 @@ class Mnist:
     def __post_init__(self) -> None:
         if not 1 <= self.validation <= TRAIN // 2:
             raise ValueError(f"validation: {self.validation}; takes 1 to {TRAIN // 2}")
-        if self.binarisation not in get_args(Binarisation):
-            known = ", ".join(get_args(Binarisation))
-            raise ValueError(f"binarisation: {self.binarisation!r}; known are {known}")
-
-    def about(self) -> About:
-        return About(
-            shape=(1, SIDE, SIDE),
-            classes=CLASSES,
-            origin="MNIST, LeCun, Cortes and Burges, from NIST Special Databases 1 and 3",
-            licence="CC BY-SA 3.0, as its distributors state; no licence came with the originals",
-        )
+        check_binarisation(self.binarisation)
 
     def splits(self) -> dict[str, int]:
         """Sizes of train, val and test; raises DataError as ``examples`` does, before any work."""
-        for part in OFFICIAL.values():
+        for part in self.parts.values():
             locate(part)
-        return {"train": TRAIN - self.validation, "val": self.validation, "test": TEST}
+        train, test = self.parts["train"].count, self.parts["test"].count
+        return {"train": train - self.validation, "val": self.validation, "test": test}
 
     def examples(self, split: str, start: int, stop: int) -> Iterator[Example]:
-        """Examples ``start`` … ``stop − 1``: uint8 (1, 28, 28) and the digit.
+        """Examples ``start`` … ``stop − 1``: uint8 (1, 28, 28) and the class.
 
         Raises DataError when the files are missing and cannot be fetched, or are other files.
         """
-        images, labels = load(OFFICIAL["test" if split == "test" else "train"])
-        chosen = (
-            np.arange(TEST) if split == "test" else cut(TRAIN, self.validation, self.seed)[split]
-        )
-        for index in chosen[start:stop]:
+        images, labels = load(self.parts["test" if split == "test" else "train"])
+        for index in members(split, len(labels), self.validation, self.seed)[start:stop]:
             yield images[index][None], int(labels[index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mnist(InMnistsForm):
+    """MNIST; ``validation`` of the 60,000 training pictures are set aside, chosen by ``seed``."""
+
+    parts = OFFICIAL
+    source: Literal["mnist"] = "mnist"
+
+    def about(self) -> About:
+        return About(shape=(1, SIDE, SIDE), classes=CLASSES, origin=ORIGIN, licence=LICENCE)
+
+
+def members(split: str, count: int, validation: int, seed: int) -> np.ndarray:
+    """Which of the ``count`` pictures of its half belong to a split: their indices, ascending."""
+    return np.arange(count) if split == "test" else cut(count, validation, seed)[split]
 
 
 def cut(count: int, validation: int, seed: int) -> dict[str, np.ndarray]:
@@ -110,7 +128,9 @@ def load(part: Part, progress: Progress | None = None) -> tuple[np.ndarray, np.n
 
 def locate(part: Part, progress: Progress | None = None) -> tuple[Path, Path]:
     """The files of the pictures and the labels, fetched if they are nowhere; see ``load``."""
-    own, cache = own_folders("mnist"), cache_folder("mnist")
+    own, cache = own_folders(part.name), cache_folder(part.name)
+    if part.name != "mnist":
+        own = own[:1]  # what lies in $DRAW_DATA itself is MNIST's, which has the same file names
     images, labels = (
         find_or_fetch(remote, own, cache, progress) for remote in (part.images, part.labels)
     )

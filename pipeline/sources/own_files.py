@@ -1,13 +1,23 @@
 """Files that a person brings and no checksum knows: where they lie, and what they hold."""
 
 import hashlib
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from pipeline.errors import DataError
 from pipeline.fetch import own_folders
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")
+MOST_PIXELS = 1 << 26
+MOST_BYTES = 1 << 28
+"""Of one picture file."""
 
 
 def find(name: str, file: str, advice: str) -> Path:
@@ -58,3 +68,31 @@ def mapped(path: Path) -> np.ndarray:
         array.close()
         raise DataError(f"{path}: an .npz file where one .npy array is expected; get it again")
     return array
+
+
+@contextmanager
+def picture(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """A picture file, open; its size is known from its header, its pixels are not decoded yet.
+
+    Raises DataError when it has too many pixels, and when it turns out in the ``with`` block to be
+    no picture of these formats, damaged or cut off.
+    """
+    try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise DataError(f"{path}: {size} bytes, at most {MOST_BYTES}; make it smaller")
+        with Image.open(path, formats=formats) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise DataError(f"{path}: {width}×{height} pixels, {_TOO_MANY}")
+            yield image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
+        pixels = "".join(c for c in str(fault).split(" pixels")[0] if c.isdigit())
+        raise DataError(f"{path}: {pixels} pixels, {_TOO_MANY}") from None
+    except _BROKEN as fault:
+        reason = " ".join(str(fault).replace(f" {str(path)!r}", "").split())[:120]
+        raise DataError(f"{path}: not a whole picture ({reason}); replace or remove it") from None
+
+
+_TOO_MANY = f"at most {MOST_PIXELS}; scale it down"
+_BROKEN = (OSError, SyntaxError, ValueError, TypeError, EOFError, KeyError, IndexError,
+           OverflowError, NotImplementedError, struct.error, zlib.error)  # fmt: skip

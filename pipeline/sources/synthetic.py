@@ -8,12 +8,12 @@ between processors does not reach the 8 bits of a pixel.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from draw_model import noise
-from pipeline.sources.contract import About, Binarisation, Example
+from pipeline.sources.contract import About, Binarisation, Example, check_binarisation
 
 SMALLEST = 12
 BLOCK = 256
@@ -114,9 +114,7 @@ class Synthetic:
         for name, count in self.splits().items():
             if count < 1:
                 raise ValueError(f"{name}: {count}; every split needs an example or more")
-        if self.binarisation not in get_args(Binarisation):
-            known = ", ".join(get_args(Binarisation))
-            raise ValueError(f"binarisation: {self.binarisation!r}; known are {known}")
+        check_binarisation(self.binarisation)
 
     def about(self) -> About:
         return About(
