@@ -10,12 +10,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = """
 errors values storage storage_file storage_s3_errors storage_s3 manifest records
-fetch sources.contract sources.synthetic sources.mnist
+fetch sources.contract sources.synthetic sources.mnist sources.fashion_mnist
 sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 sources.quickdraw
 sources.text sources job job_file
-plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer recorder
+plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer estimate recorder
 train cluster telemetry launch contact_sheet pictures curves listing report publish terminal run
-verbs
+verbs commands
 """.split()  # noqa: SIM905
 """A module of pipeline/ imports, at its top, only from those before it."""
 ONLY_IN = {
