@@ -15,13 +15,13 @@ EXITS = "exit codes:\n" + "\n".join(f"  {code:3}  {text}" for code, text in EXIT
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb. Its value goes to standard output as JSON with ``--json``."""
-    from pipeline import verbs
+    from pipeline.commands import VERBS
 
-    options = _parser(verbs.VERBS).parse_args(arguments)
+    options = _parser(VERBS).parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     terminal = Terminal(quiet=options.json)
     try:
-        value = verbs.VERBS[options.verb].act(options, terminal)
+        value = VERBS[options.verb].act(options, terminal)
     except PipelineError as fault:
         if options.json:
             print(json.dumps({"error": str(fault), "exit_code": fault.exit_code}))

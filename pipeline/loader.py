@@ -135,10 +135,15 @@ def cropped(shape: Shape, crop: int | None) -> Shape:
 
 def model_of(job: Job, manifest: Manifest) -> Model:
     """A new model of the job for this data. Raises JobError where the two do not fit."""
+    return model_for(job, cropped(manifest.shape, crop_of(job)), len(manifest.classes))
+
+
+def model_for(job: Job, shape: Shape, classes: int) -> Model:
+    """A new model of the job for examples of this shape, as ``model_of``."""
     try:
-        return build(job.model, cropped(manifest.shape, crop_of(job)), len(manifest.classes))
+        return build(job.model, shape, classes)
     except ValueError as fault:
-        raise JobError(f"model does not fit {manifest.name}: {fault}") from None
+        raise JobError(f"{job.name}: the model does not fit {job.data.source}: {fault}") from None
 
 
 def open_loader(

@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from pipeline.estimate import Estimate
 from pipeline.records import Result, RunRecord
 
 
@@ -118,6 +119,23 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
             f"({record.machine})",
         ),
     ]
+
+
+def estimate_rows(found: Estimate) -> list[tuple[str, str]]:
+    """What a job would take."""
+    counts = ", ".join(f"{name} {count:,}" for name, count in found.splits.items())
+    rate = found.flops_a_step / found.step_seconds / 1e9
+    return [
+        ("an example", f"{' × '.join(map(str, found.shape))}, {found.classes} classes"),
+        ("data", f"{counts}; {found.shards} shards"),
+        ("parameters", f"{found.parameters:,}"),
+        ("steps", f"{found.total_steps:,}, {found.steps_an_epoch:,} an epoch"),
+        ("a step", f"{found.flops_a_step / 1e9:,.2f} GFLOP, {1000 * found.step_seconds:,.1f} ms "
+         f"in one process here ({rate:,.1f} GFLOP/s)"),
+        ("memory", f"{found.memory_mb:,.0f} MB with the whole batch in one process"),
+        ("training", f"{found.examples_per_second:,.0f} examples/s here, {found.hours:,.2f} hours "
+         "without validation"),
+    ]  # fmt: skip
 
 
 def _scalar(value: object) -> bool:

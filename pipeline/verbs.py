@@ -2,25 +2,15 @@
 
 import argparse
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError, JobError, StorageError
 from pipeline.job import Job
-from pipeline.terminal import Terminal, result_rows, summary_rows
+from pipeline.terminal import Terminal, estimate_rows, result_rows, summary_rows
 from pipeline.values import from_json, to_json, to_plain
 
-Arguments = tuple[tuple[tuple[str, ...], dict[str, Any]], ...]
 DEFAULT_STORAGE = "file://~/draw-storage"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verb:
-    help: str
-    act: Callable[[argparse.Namespace, Terminal], Any]
-    arguments: Arguments = ()
 
 
 def _job(options: argparse.Namespace) -> Job:
@@ -79,6 +69,15 @@ def check(options: argparse.Namespace, terminal: Terminal) -> Any:
     job = _job(options)
     terminal.say(f"{options.job}: a good job, {job.name}")
     return to_plain(job)
+
+
+def plan(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.estimate import estimate
+
+    job = _job(options)
+    found = estimate(job)
+    terminal.table(job.name, estimate_rows(found))
+    return to_plain(found)
 
 
 def prepare(options: argparse.Namespace, terminal: Terminal) -> Any:
@@ -203,53 +202,3 @@ def schema(options: argparse.Namespace, terminal: Terminal) -> Any:
     if not options.json:
         sys.stdout.write(to_json(job_schema()).decode())
     return job_schema()
-
-
-JOB: Arguments = (
-    (("job",), {"help": "a job file, such as jobs/quickstart.yaml"}),
-    (("--set",), {"action": "append", "default": [], "metavar": "KEY=VALUE",
-                  "help": "another value for a key, such as train.lr=1.0e-4"}),
-)  # fmt: skip
-STORAGE: Arguments = (
-    (("--storage",), {"metavar": "URL", "help": "where to look; default $DRAW_STORAGE, else "
-                      f"{DEFAULT_STORAGE}"}),
-)  # fmt: skip
-RUN: Arguments = ((("run",), {"help": "a run's id, or a unique beginning of it"}), *STORAGE)
-DATASET: Arguments = (
-    (("dataset",), {"help": "mnist for the newest, or mnist/<id>"}),
-    *STORAGE,
-)
-VERBS = {
-    "run": Verb(
-        help="run a job to its end, from wherever it was cut off",
-        act=run,
-        arguments=(*JOB, (("--without-ray",), {"action": "store_true", "help":
-                   "one worker in this process"})),
-    ),
-    "check": Verb(help="read a job file and start nothing", act=check, arguments=JOB),
-    "prepare": Verb(help="make a job's data set and nothing more", act=prepare, arguments=JOB),
-    "show": Verb(
-        help="print a data set's manifest and write a sheet of samples",
-        act=show,
-        arguments=(*DATASET, (("--sheet",), {"metavar": "FILE", "help": "where to write it"})),
-    ),
-    "verify": Verb(help="re-read every shard of a data set", act=verify, arguments=DATASET),
-    "evaluate": Verb(
-        help="the bound of a finished run on a whole split",
-        act=evaluate,
-        arguments=(*RUN, (("--split",), {"default": "test", "choices": ("train", "val", "test")})),
-    ),
-    "sample": Verb(
-        help="draw new pictures from a finished run",
-        act=sample,
-        arguments=(
-            *RUN,
-            (("--count",), {"type": int, "default": 100}),
-            (("--seed",), {"type": int, "default": 0}),
-            (("--out",), {"metavar": "FOLDER"}),
-        ),
-    ),
-    "runs": Verb(help="list the runs in a storage", act=runs, arguments=STORAGE),
-    "report": Verb(help="write a run's page again", act=report, arguments=RUN),
-    "schema": Verb(help="print the JSON schema of job files", act=schema),
-}  # fmt: skip

@@ -1,0 +1,72 @@
+"""The command line: every verb's name, help and arguments."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import verbs
+from pipeline.terminal import Terminal
+from pipeline.verbs import DEFAULT_STORAGE
+
+Arguments = tuple[tuple[tuple[str, ...], dict[str, Any]], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    help: str
+    act: Callable[[argparse.Namespace, Terminal], Any]
+    arguments: Arguments = ()
+
+
+JOB: Arguments = (
+    (("job",), {"help": "a job file, such as jobs/quickstart.yaml"}),
+    (("--set",), {"action": "append", "default": [], "metavar": "KEY=VALUE",
+                  "help": "another value for a key, such as train.lr=1.0e-4"}),
+)  # fmt: skip
+STORAGE: Arguments = (
+    (("--storage",), {"metavar": "URL", "help": "where to look; default $DRAW_STORAGE, else "
+                      f"{DEFAULT_STORAGE}"}),
+)  # fmt: skip
+RUN: Arguments = ((("run",), {"help": "a run's id, or a unique beginning of it"}), *STORAGE)
+DATASET: Arguments = (
+    (("dataset",), {"help": "mnist for the newest, or mnist/<id>"}),
+    *STORAGE,
+)
+VERBS = {
+    "run": Verb(
+        help="run a job to its end, from wherever it was cut off",
+        act=verbs.run,
+        arguments=(*JOB, (("--without-ray",), {"action": "store_true", "help":
+                   "one worker in this process"})),
+    ),
+    "check": Verb(help="read a job file and start nothing", act=verbs.check, arguments=JOB),
+    "plan": Verb(
+        help="what a job would take, from a few steps", act=verbs.plan, arguments=JOB
+    ),
+    "prepare": Verb(help="make a job's data set only", act=verbs.prepare, arguments=JOB),
+    "show": Verb(
+        help="print a data set's manifest and write a sheet of samples",
+        act=verbs.show,
+        arguments=(*DATASET, (("--sheet",), {"metavar": "FILE", "help": "where to write it"})),
+    ),
+    "verify": Verb(help="re-read every shard of a data set", act=verbs.verify, arguments=DATASET),
+    "evaluate": Verb(
+        help="the bound of a finished run on a whole split",
+        act=verbs.evaluate,
+        arguments=(*RUN, (("--split",), {"default": "test", "choices": ("train", "val", "test")})),
+    ),
+    "sample": Verb(
+        help="draw new pictures from a finished run",
+        act=verbs.sample,
+        arguments=(
+            *RUN,
+            (("--count",), {"type": int, "default": 100}),
+            (("--seed",), {"type": int, "default": 0}),
+            (("--out",), {"metavar": "FOLDER"}),
+        ),
+    ),
+    "runs": Verb(help="list the runs in a storage", act=verbs.runs, arguments=STORAGE),
+    "report": Verb(help="write a run's page again", act=verbs.report, arguments=RUN),
+    "schema": Verb(help="print the JSON schema of job files", act=verbs.schema),
+}  # fmt: skip
