@@ -167,7 +167,7 @@ class CharRnn(Model):
 
     @torch.no_grad()
     def generate(self, draws: Mapping[str, Tensor]) -> Pictures:
-        """``codes`` (B, L), places in ``ALPHABET``: what would follow a newline, at temperature 1."""
+        """``codes`` (B, L), places in ``ALPHABET``: what follows a newline, at temperature 1."""
         chosen = draws["characters"]  # (B, L)
         index = torch.full((len(chosen),), NEWLINE, device=chosen.device)
         h, codes = self.from_h.new_zeros(len(chosen), self.config.hidden), []
