@@ -89,7 +89,7 @@ class Dcgan(Model):
 
     def __init__(self, config: DcganConfig, shape: Shape, classes: int = 1) -> None:
         super().__init__()
-        if len(shape) != 3 or any(side < 4 or side % 4 for side in shape[1:]):
+        if any(side < 4 or side % 4 for side in shape[1:]):
             raise ValueError(
                 f"shape is {shape}, but a dcgan doubles its first planes twice; "
                 "use height and width divisible by 4"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from draw_model.batch_norm import BatchNorm, real_part, settled, spread
 from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms, coin
+from draw_model.dcgan_players import start
 from draw_model.draw import FIRST_SIGMA
 from draw_model.gaussian import bernoulli_nll, full_precision, gaussian_nll, kl_to_unit, sample
 
@@ -46,14 +47,15 @@ class Vae(Model):
     """The model of ``config`` for images of ``shape`` (C, H, W), H and W divisible by 4.
 
     The source's tables name no activations: here they are ReLU, inside the layers, so before batch
-    norm, and none on μ, log σ and the logits. Batch norm has PyTorch's ε and momentum, weights
-    start as PyTorch starts them, and strided convolutions pad by 1 on both sides (Keras pads the
-    far side only). Raises ValueError for another shape.
+    norm, and none on μ, log σ and the logits. Weights start as Keras starts them (Glorot's uniform,
+    biases 0), but those of log σ at 0. Batch norm has PyTorch's ε and momentum, and strided
+    convolutions pad by 1 on both sides where Keras pads the far side only. Raises ValueError for
+    another shape.
     """
 
     def __init__(self, config: VaeConfig, shape: Shape, classes: int = 1) -> None:
         super().__init__()
-        if len(shape) != 3 or any(side < 4 or side % 4 for side in shape[1:]):
+        if any(side < 4 or side % 4 for side in shape[1:]):
             raise ValueError(
                 f"shape is {shape}, but a vae halves pictures twice; "
                 "use height and width divisible by 4"
@@ -76,6 +78,9 @@ class Vae(Model):
             *(nn.ConvTranspose2d(64, 64, 4, stride=2, padding=1), nn.ReLU(), BatchNorm(64)),
             nn.ConvTranspose2d(64, channels, 3, padding=1),
         )
+        start(self, "xavier")
+        # From Glorot's start, single pictures have a σ of e⁹ within ten steps, at 10⁷ nats.
+        nn.init.zeros_(self.log_sigma.weight)
         if config.likelihood == "gaussian":
             self.pixel_log_sigma = nn.Parameter(torch.tensor(log(FIRST_SIGMA)))
 
