@@ -8,13 +8,21 @@ from draw_model.char_rnn import CharRnn, CharRnnConfig
 from draw_model.classifier import Classifier, ClassifierConfig
 from draw_model.cnn import Cnn, CnnConfig
 from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms
+from draw_model.conv_draw import ConvDraw, ConvDrawConfig
 from draw_model.dcgan import Dcgan, DcganConfig
 from draw_model.draw import Draw, DrawConfig
 from draw_model.ram import Ram, RamConfig
 from draw_model.vae import Vae, VaeConfig
 
 ModelConfig = (
-    DrawConfig | VaeConfig | DcganConfig | ClassifierConfig | RamConfig | CnnConfig | CharRnnConfig
+    DrawConfig
+    | VaeConfig
+    | DcganConfig
+    | ClassifierConfig
+    | RamConfig
+    | CnnConfig
+    | ConvDrawConfig
+    | CharRnnConfig
 )
 """The ``model:`` section of a job file."""
 
@@ -26,6 +34,7 @@ MODELS: dict[str, tuple[type[Any], type[Model]]] = {
     "classifier": (ClassifierConfig, Classifier),
     "ram": (RamConfig, Ram),
     "cnn": (CnnConfig, Cnn),
+    "conv_draw": (ConvDrawConfig, ConvDraw),
 }
 """Kind → its config and its class."""
 
@@ -70,6 +79,8 @@ __all__ = [
     "ClassifierConfig",
     "Cnn",
     "CnnConfig",
+    "ConvDraw",
+    "ConvDrawConfig",
     "Dcgan",
     "DcganConfig",
     "Draw",

@@ -120,13 +120,17 @@ class Draw(Model):
 
         ``loss`` = ``reconstruction`` + ``kl``, each (B,); ``kl_per_step`` is (B, T).
         """
+        return self._bound(batch.x, self._look_and_draw(batch.x, batch.noise["z"]))
+
+    def _bound(self, x: Tensor, glimpses: Iterator[Glimpse]) -> Terms:
+        """The terms of ``forward`` for images (B, C, H, W) and what was drawn of them."""
         posteriors: list[Tensor] = []
-        for glimpse in self._look_and_draw(batch.x, batch.noise["z"]):
+        for glimpse in glimpses:
             assert glimpse.posterior is not None
             posteriors.append(glimpse.posterior)
         mu, log_sigma = torch.stack(posteriors, dim=1).chunk(2, dim=2)  # 2 × (B, T, Z)
         kl_per_step = kl_to_unit(mu, log_sigma)  # (B, T)                      (10)
-        reconstruction = self._nll(glimpse.canvas, batch.x)  # (B,)            (9)
+        reconstruction = self._nll(glimpse.canvas, x)  # (B,)                  (9)
         kl = kl_per_step.sum(1)  # (B,)                                        (11)
         return {
             "loss": reconstruction + kl,
@@ -149,15 +153,20 @@ class Draw(Model):
         """As ``generate`` (means, not draws), with z from the posterior of each image."""
         return self._pictures(self._look_and_draw(batch.x, batch.noise["z"]))
 
-    def _look_and_draw(self, x: Tensor, noise: Tensor) -> Iterator[Glimpse]:
-        """Images (B, C, H, W) and noise (B, T, Z) → T glimpses."""
+    def _look_and_draw(
+        self, x: Tensor, noise: Tensor, heard: tuple[Tensor, ...] = ()
+    ) -> Iterator[Glimpse]:
+        """Images (B, C, H, W) and noise (B, T, Z) → T glimpses.
+
+        ``heard`` (B, ·) is what a variant tells the encoder at every step besides.
+        """
         encoder, decoder = self.encoder.first(len(x)), self.decoder.first(len(x))
         canvas = self.first_canvas.expand_as(x)  # c_0, (B, C, H, W)
         for epsilon in noise.unbind(1):  # T × (B, Z)
             error = x - canvas.sigmoid()  # x̂, (B, C, H, W)                   (3)
             seen, window = self._read(x, error, decoder.h)  # (B, ·)           (4)
-            told = torch.cat([seen, decoder.h], dim=1) if self.config.privy else seen
-            encoder = self.encoder(told, encoder)  #                           (5)
+            told = (seen, *heard, decoder.h) if self.config.privy else (seen, *heard)
+            encoder = self.encoder(torch.cat(told, dim=1), encoder)  #         (5)
             posterior = self.posterior(encoder.h)  # (B, 2Z)                   (1)(2)
             mu, log_sigma = posterior.chunk(2, dim=1)  # 2 × (B, Z)
             z = sample(mu, log_sigma, epsilon)  # (B, Z)                       (6)
