@@ -1,6 +1,5 @@
 """Fashion-MNIST: files of MNIST's form in a folder of their own, and the ones that are not."""
 
-import gzip
 from pathlib import Path
 
 import numpy as np
@@ -8,31 +7,13 @@ import pytest
 
 from pipeline.datasets import verify
 from pipeline.errors import DataError
-from pipeline.fetch import Remote
 from pipeline.prepare import prepare
 from pipeline.sources import dataset_id, mnist
 from pipeline.sources.fashion_mnist import OFFICIAL, FashionMnist
 from pipeline.sources.mnist import Mnist, Part
-from pipeline.sources.synthetic import Synthetic
 from pipeline.storage import open_storage
-from tests.test_sources import arrays, idx, written
-
-TRAIN, TEST = 40, 20
-
-
-def half(folder: Path, prefix: str, count: int, digits: str) -> Part:
-    """Small files under the official names, with drawn digits as pictures."""
-    images, labels = arrays(Synthetic(), digits, 0, count)
-    return Part(
-        images=packed(folder, f"{prefix}-images-idx3-ubyte.gz", images[:, 0]),
-        labels=packed(folder, f"{prefix}-labels-idx1-ubyte.gz", labels),
-        count=count,
-        name=folder.name,
-    )
-
-
-def packed(folder: Path, name: str, values: np.ndarray) -> Remote:
-    return written(folder, name, gzip.compress(idx(values), mtime=0))
+from tests.small_mnist import TEST, TRAIN, drawn, half, packed
+from tests.test_sources import arrays, written
 
 
 @pytest.fixture
@@ -41,8 +22,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DRAW_DATA", str(tmp_path))
     monkeypatch.setenv("DRAW_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "fashion_mnist"
-    monkeypatch.setitem(OFFICIAL, "train", half(folder, "train", TRAIN, "train"))
-    monkeypatch.setitem(OFFICIAL, "test", half(folder, "t10k", TEST, "test"))
+    monkeypatch.setitem(OFFICIAL, "train", half(folder, "train", *drawn("train", TRAIN)))
+    monkeypatch.setitem(OFFICIAL, "test", half(folder, "t10k", *drawn("test", TEST)))
     return folder
 
 
@@ -56,15 +37,17 @@ def test_data_set_holds_the_files_pictures_and_names_ten_kinds_of_clothing(
     assert (manifest.classes[0], manifest.classes[9]) == ("T-shirt/top", "Ankle boot")
     assert manifest.licence == "MIT"
     assert verify(storage, manifest) == []
-    source, drawn = FashionMnist(validation=10), arrays(Synthetic(), "train", 0, TRAIN)
-    both = [arrays(source, split, 0, count) for split, count in (("train", 30), ("val", 10))]
+    source, pictures = FashionMnist(validation=10), drawn("train", TRAIN)
+    both = [
+        arrays(source, split, 0, count) for split, count in (("train", TRAIN - 10), ("val", 10))
+    ]
     found = sorted((x.tobytes(), y) for pair in both for x, y in zip(*pair, strict=True))
-    assert found == sorted((x.tobytes(), y) for x, y in zip(*drawn, strict=True))
+    assert found == sorted((x.tobytes(), y) for x, y in zip(*pictures, strict=True))
 
 
 def test_official_files_of_the_two_sets_are_told_apart() -> None:
-    for half in ("train", "test"):
-        ours, theirs = OFFICIAL[half], mnist.OFFICIAL[half]
+    for which in ("train", "test"):
+        ours, theirs = OFFICIAL[which], mnist.OFFICIAL[which]
         assert (ours.images.name, ours.labels.name) == (theirs.images.name, theirs.labels.name)
         assert ours.images.md5 != theirs.images.md5
         assert ours.count == theirs.count
@@ -95,8 +78,8 @@ def test_missing_folder_is_one_line_that_says_where_to_put_the_files(
 @pytest.mark.parametrize(
     ("images", "words"),
     [
-        (np.zeros((TRAIN, 28, 27)), r"dimensions \(40, 28, 27\), expected \(40, 28, 28\)"),
-        (np.zeros((TRAIN - 1, 28, 28)), r"dimensions \(39, 28, 28\), expected \(40, 28, 28\)"),
+        (np.zeros((TRAIN, 28, 27)), r"dimensions \(90, 28, 27\), expected \(90, 28, 28\)"),
+        (np.zeros((TRAIN - 1, 28, 28)), r"dimensions \(89, 28, 28\), expected \(90, 28, 28\)"),
         (None, "ends after|damaged"),
     ],
 )
@@ -110,7 +93,7 @@ def test_bad_files_are_one_line_and_leave_no_data_set(
     part = OFFICIAL["train"]
     name = part.images.name
     cut_off = (folder / name).read_bytes()[:-40]
-    remote = written(folder, name, cut_off) if images is None else packed(folder, name, images)
+    remote = written(folder, name, cut_off) if images is None else packed(folder / name, images)
     bad = Part(images=remote, labels=part.labels, count=TRAIN, name=part.name)
     monkeypatch.setitem(OFFICIAL, "train", bad)
     with pytest.raises(DataError, match=words) as error:
