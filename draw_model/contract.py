@@ -29,7 +29,7 @@ Pictures = dict[str, Tensor]
 [0, 1]; one that draws or looks in steps adds ``canvases`` (B, T, C, H, W) in [0, 1], and with
 attention ``read_windows`` and ``write_windows`` (B, T, 4): centre x, centre y, side (N − 1)δ and
 σ, all in pixels, where 0 is the centre of the first pixel. A classifier with windows gives what it
-looked at as ``canvases``; a model of text gives ``codes`` (B, L), int64 ASCII. A model that imagines
+looked at as ``canvases``; a model of text gives ``codes`` (B, L), int64. A model that imagines
 nothing gives none of them."""
 
 
@@ -61,7 +61,7 @@ def dice(classes: int) -> Measure:
 class Batch:
     """One worker's part of a global batch.
 
-    x: (B, C, H, W) float32 in [0, 1], or (B, L) int64 ASCII codes. y: (B,) int64 classes, or None.
+    x: (B, C, H, W) float32 in [0, 1], or (B, L) int64 characters. y: (B,) int64 classes, or None.
     mask: (B,) bool, False for padding. noise: name → (B, *shape) float32 standard normal, shapes
     as ``Model.noise_shapes``.
     """

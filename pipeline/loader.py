@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from draw_model import Batch, Model, build, noise
+from draw_model.char_rnn import ALPHABET
 from draw_model.contract import Shape
 from pipeline import plan
 from pipeline.cache import ShardCache, cache_folder
@@ -17,10 +18,14 @@ from pipeline.storage import Storage
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+CHARACTERS = np.zeros(256, dtype=np.int64)
+CHARACTERS[[ord(character) for character in ALPHABET]] = np.arange(len(ALPHABET))
+"""ASCII code → place in the alphabet; a shard with any other code was refused."""
+
 
 def as_text(codes: torch.Tensor) -> str:
-    """(L,) ASCII codes → the text."""
-    return bytes(codes.tolist()).decode("ascii")
+    """(L,) places in the alphabet, as ``Batch.x`` has them → the text."""
+    return "".join(ALPHABET[code] for code in codes.tolist())
 
 
 class Split:
@@ -85,7 +90,7 @@ class Loader:
         stored, y = self.split.gather(ids)
         text = len(self.shape) == 1
         return Batch(
-            x=torch.from_numpy(stored).long() if text else self._target(stored, step, places),
+            x=torch.from_numpy(CHARACTERS[stored]) if text else self._target(stored, step, places),
             y=torch.from_numpy(y),
             mask=torch.from_numpy(ids != plan.PADDING),
             noise=noise.draw(self.shapes, self.seed, self.purpose, step, places),

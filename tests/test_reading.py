@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from draw_model.char_rnn import ALPHABET
 from pipeline.errors import DataError, JobError
 from pipeline.job_file import check_job
 from pipeline.loader import as_text, cropped, model_of
@@ -85,11 +86,14 @@ def test_a_text_becomes_characters_and_back():
     batch = loader_over(codes, training=False).batch(0, range(3))
     assert batch.x.dtype == torch.int64
     assert [as_text(row) for row in batch.x] == texts()
+    assert batch.x[0, :3].tolist() == [ALPHABET.index(character) for character in "To "]
 
 
 def test_a_model_that_cannot_read_the_data_is_one_line_before_anything_starts(tmp_path):
     plain = {**PLAIN, "storage": f"file://{tmp_path}", "model": {"kind": "char_rnn"}}
     job = check_job(plain, "tiny")
     manifest, _ = prepared(job)
-    with pytest.raises(JobError, match="the model does not fit synthetic: kind char_rnn reads texts"):
+    with pytest.raises(
+        JobError, match="does not fit synthetic: kind char_rnn reads texts"
+    ):
         model_of(job, manifest)
