@@ -1,5 +1,6 @@
 """What a run leaves behind, and where: ``runs/<run id>/…`` below the storage's root."""
 
+import math
 from typing import Any, ClassVar
 
 from pydantic.dataclasses import dataclass
@@ -28,6 +29,13 @@ class Result:
     binarisation: str
     likelihood: str
     """As ``draw_model.Measure`` names it."""
+
+    @property
+    def bound(self) -> bool:
+        """Whether the loss is a bound on −log p(x): reconstruction and KL, and nothing else."""
+        parts = [self.terms.get(name) for name in ("reconstruction", "kl")]
+        known = [part for part in parts if isinstance(part, float)]
+        return len(known) == 2 and math.isclose(self.loss, sum(known), rel_tol=1e-3)
 
     @property
     def error(self) -> float | None:

@@ -66,7 +66,7 @@ def run_page(
         run_id=run_id,
         results=results,
         best=known.get("test") or (results[-1] if results else None),
-        bound="kl" in terms,
+        bound=all(result.bound for result in results),
         terms=[name for name, value in terms.items() if not isinstance(value, list)],
         kl_splits=list(kl),
         kl_rows=list(zip(*kl.values(), strict=False)),

@@ -97,7 +97,7 @@ def result_rows(result: Result) -> list[tuple[str, str]]:
     parts = [f"{name} {value:.2f}" for name, value in result.terms.items() if _scalar(value)]
     return [
         (
-            f"{result.split} {'bound' if 'kl' in result.terms else 'loss'}",
+            f"{result.split} {'bound' if result.bound else 'loss'}",
             f"{result.loss:.2f} ± {result.stderr:.2f} nats over {result.examples:,} examples "
             f"({result.likelihood}, {result.binarisation} targets)",
         ),

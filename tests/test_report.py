@@ -178,7 +178,7 @@ def test_what_is_missing_or_not_finite_is_shown_as_missing() -> None:
     broken = result("test", loss=NAN, stderr=NAN, nats_per_dimension=NAN, terms={"kl": math.inf})
     html = page(record(results={"test": broken}, train_seconds=NAN), job_yaml="")
     check(html)
-    assert "– ± – nats test bound · – nats/dim" in text(html)
+    assert "– ± – nats test loss · – nats/dim" in text(html)
     assert "This model makes no pictures." in text(html)
     assert "nan" not in text(html).lower()
     check(page(record(results={})))
