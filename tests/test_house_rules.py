@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[1]
 ORDER = """
 errors values storage storage_file storage_s3_errors storage_s3 manifest records
 fetch sources.contract sources.synthetic sources.mnist sources.fashion_mnist
+sources.binarised_mnist sources.canvas sources.cluttered sources.two_digits
 sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 sources.quickdraw
-sources.text sources job job_file
+sources.text sources.images sources.digit_struct sources.svhn_numbers sources job job_file
 plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer estimate recorder
 train cluster telemetry launch contact_sheet pictures curves listing report publish terminal run
 verbs commands
@@ -26,7 +27,7 @@ ONLY_IN = {
     "matplotlib": {"curves"},
     "jinja2": {"report"},
     "scipy": {"sources.svhn"},
-    "h5py": {"sources.svhn_numbers"},
+    "h5py": {"sources.digit_struct"},
 }
 """Packages that only these modules of pipeline/ may import, anywhere in them."""
 

@@ -1,7 +1,6 @@
 """CIFAR-10: the official binary version, or an .npz file with a part of its pictures."""
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -13,7 +12,7 @@ import numpy as np
 from pipeline.errors import DataError
 from pipeline.fetch import Patience, Remote, cache_folder, find_or_fetch, own_folders
 from pipeline.sources.contract import About, Binarisation, Example, check_binarisation
-from pipeline.sources.own_files import find, mapped, sha256_of
+from pipeline.sources.own_files import BROKEN, find, mapped, sha256_of
 from pipeline.sources.shares import check_counts, shares, sizes
 from pipeline.sources.unpacked import kept, members, write_array
 
@@ -165,15 +164,11 @@ def read_part(path: Path, sha256: str) -> tuple[np.ndarray, np.ndarray]:
             )
         with np.load(path, allow_pickle=False) as content:
             images, labels = content["x"], content["y"]
-    except (zipfile.BadZipFile, zlib.error, *_FAULTS) as fault:
+    except BROKEN as fault:
         reason = " ".join(str(fault).split())[:120]
         raise DataError(f"{path}: not an .npz file with x and y ({reason}); get it again") from None
     _check_labels(labels, path)
     return images if images.shape[1:] == LAYOUTS[0] else images.transpose(0, 3, 1, 2), labels
-
-
-_FAULTS = (KeyError, IndexError, ValueError, TypeError, OSError, EOFError, NotImplementedError,
-           RuntimeError, OverflowError)  # fmt: skip
 
 
 def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:

@@ -2,11 +2,13 @@
 
 import hashlib
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 from PIL import Image
@@ -18,6 +20,11 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM")
 MOST_PIXELS = 1 << 26
 MOST_BYTES = 1 << 28
 """Of one picture file."""
+
+BROKEN = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError,
+          TypeError, ValueError, TokenError, struct.error, zlib.error,
+          zipfile.BadZipFile)  # fmt: skip
+"""What readers of files raise, each in its own way, when the bytes are not what they should be."""
 
 
 def find(name: str, file: str, advice: str) -> Path:
@@ -61,7 +68,7 @@ def mapped(path: Path) -> np.ndarray:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, TypeError, OSError, EOFError, OverflowError) as fault:
+    except BROKEN as fault:
         reason = " ".join(str(fault).split())[:120]
         raise DataError(f"{path}: not a whole .npy file ({reason}); get it again") from None
     if not isinstance(array, np.ndarray):  # np.load opens an .npz whatever its name is
@@ -71,28 +78,31 @@ def mapped(path: Path) -> np.ndarray:
 
 
 @contextmanager
-def picture(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+def picture(
+    path: Path, name: str = "", formats: tuple[str, ...] = FORMATS
+) -> Iterator[Image.Image]:
     """A picture file, open; its size is known from its header, its pixels are not decoded yet.
+
+    ``name`` is what the messages call it, by default its path.
 
     Raises DataError when it has too many pixels, and when it turns out in the ``with`` block to be
     no picture of these formats, damaged or cut off.
     """
+    name = name or str(path)
     try:
         if (size := path.stat().st_size) > MOST_BYTES:
-            raise DataError(f"{path}: {size} bytes, at most {MOST_BYTES}; make it smaller")
+            raise DataError(f"{name}: {size} bytes, at most {MOST_BYTES}; make it smaller")
         with Image.open(path, formats=formats) as image:
             width, height = image.size
             if width * height > MOST_PIXELS:
-                raise DataError(f"{path}: {width}×{height} pixels, {_TOO_MANY}")
+                raise DataError(f"{name}: {width}×{height} pixels, {_TOO_MANY}")
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
         pixels = "".join(c for c in str(fault).split(" pixels")[0] if c.isdigit())
-        raise DataError(f"{path}: {pixels} pixels, {_TOO_MANY}") from None
-    except _BROKEN as fault:
+        raise DataError(f"{name}: {pixels} pixels, {_TOO_MANY}") from None
+    except BROKEN as fault:
         reason = " ".join(str(fault).replace(f" {str(path)!r}", "").split())[:120]
-        raise DataError(f"{path}: not a whole picture ({reason}); replace or remove it") from None
+        raise DataError(f"{name}: not a whole picture ({reason}); replace or remove it") from None
 
 
 _TOO_MANY = f"at most {MOST_PIXELS}; scale it down"
-_BROKEN = (OSError, SyntaxError, ValueError, TypeError, EOFError, KeyError, IndexError,
-           OverflowError, NotImplementedError, struct.error, zlib.error)  # fmt: skip

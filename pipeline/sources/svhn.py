@@ -1,6 +1,5 @@
 """SVHN, cropped digits: the official 32×32 MATLAB files, checked before they are parsed."""
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -8,13 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from scipy.io import loadmat, whosmat
-from scipy.io.matlab import MatReadError
 
 from pipeline.errors import DataError
 from pipeline.fetch import Patience, Remote, cache_folder, find_or_fetch, own_folders
 from pipeline.sources.contract import About, Binarisation, Example, check_binarisation
-from pipeline.sources.own_files import mapped
+from pipeline.sources.own_files import BROKEN, mapped
 from pipeline.sources.shares import shares
 from pipeline.sources.unpacked import kept, write_array
 
@@ -131,6 +128,9 @@ def read_mat(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     The file's own table of contents is compared first, so that no cell, struct or object is built
     and no memory spent on anything else. Raises DataError that says what was found.
     """
+    from scipy.io import loadmat, whosmat  # takes half a second: only who reads such a file pays
+    from scipy.io.matlab import MatReadError
+
     expected = {"X": (SIDE, SIDE, 3, count), "y": (count, 1)}
     try:
         found = {name: (shape, kind) for name, shape, kind in whosmat(path)}
@@ -145,7 +145,7 @@ def read_mat(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
             names = ", ".join(sorted(found)) or "nothing"
             raise DataError(f"{path}: holds {names}, expected X and y; get the official file")
         content = loadmat(path, verify_compressed_data_integrity=True)
-    except _FAULTS as fault:
+    except (*BROKEN, MatReadError) as fault:
         reason = " ".join(str(fault).split())[:120]
         raise DataError(f"{path}: not a whole MATLAB 5 file ({reason}); fetch it again") from None
     x, y = content["X"], content["y"]
@@ -154,7 +154,3 @@ def read_mat(path: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
     if not np.isin(y, np.arange(1, 11)).all():
         raise DataError(f"{path}: labels {y.min()} to {y.max()}, expected 1 to 10; fetch it again")
     return x, y
-
-
-_FAULTS = (ValueError, TypeError, KeyError, IndexError, NotImplementedError, OSError, EOFError,
-           OverflowError, MemoryError, UnicodeDecodeError, zlib.error, MatReadError)  # fmt: skip
