@@ -162,3 +162,20 @@ def test_published_weights_are_those_of_the_best_checkpoint(place):
     home = storage.below(f"runs/{run}")
     best = json.loads(home.read("run.json"))["best_step"]
     assert home.read("weights.safetensors") == checkpoint.read(home, best)[checkpoint.MODEL]
+
+
+def test_plan_says_what_a_job_would_take_and_stores_nothing(call, place):
+    before = {entry.key for entry in storage_of(place).list()}
+    code, value, _ = call("plan", "job.yaml")
+    assert code == 0
+    assert (value["shape"], value["classes"], value["shards"]) == ([1, 12, 12], 10, 3)
+    assert (value["steps_an_epoch"], value["total_steps"]) == (5, 15)
+    (run,) = storage_of(place).folders("runs")
+    record = json.loads(storage_of(place).read(f"runs/{run}/run.json"))
+    assert value["parameters"] == record["parameters"]
+    # Two matrix products an LSTM, forward and twice that backward, are less than all there are.
+    n, hidden, latent, steps, batch = 3, 16, 4, 3, 16
+    cells = (2 * n * n + 2 * hidden) * 4 * hidden + (latent + hidden) * 4 * hidden
+    assert value["flops_a_step"] > 2 * 3 * cells * steps * batch * 0.9
+    assert 0 < value["step_seconds"] < 60
+    assert before == {entry.key for entry in storage_of(place).list()}
