@@ -29,6 +29,11 @@ class RamConfig:
     place, each averaged down to N × N. ``hidden`` is D. ``sigma`` is the fixed standard deviation
     of the places, in half images; the paper gives none. At 0.1, a place strays by 5 pixels of 100:
     less than a patch of 12, so the policy still decides what is seen, and enough to find better.
+
+    ``policy_teaches`` is how far the policy's gradient reaches: the layer that sets the mean of the
+    next place, as the paper trains it, or the ``states`` too, from which that mean is read. The
+    second is the whole gradient of the expected reward, but a noisy one: on cluttered 60×60 digits
+    it was measured to take five times the steps to the first 20 % of right answers.
     """
 
     kind: Literal["ram"] = "ram"
@@ -37,6 +42,7 @@ class RamConfig:
     scales: int = 4
     hidden: int = 256
     sigma: float = 0.1
+    policy_teaches: Literal["location", "states"] = "location"
 
     def __post_init__(self) -> None:
         """Raises ValueError, in one line, for values that no model can have."""
@@ -47,6 +53,8 @@ class RamConfig:
             raise ValueError(f"scales is {self.scales}; write 1 to 4")
         if not (isfinite(self.sigma) and self.sigma > 0):
             raise ValueError(f"sigma is {self.sigma}; write more than 0: it is how RAM explores")
+        if self.policy_teaches not in ("location", "states"):
+            raise ValueError(f"policy_teaches is {self.policy_teaches!r}; write location or states")
 
 
 def nearest_edge(place: Tensor, size: int | Tensor) -> Tensor:
@@ -135,7 +143,8 @@ class Ram(Model):
         The cross entropy teaches what to make of the glimpses, by backpropagation. The reward R of
         an example is ``correct``. REINFORCE raises E[R]: ``policy`` is −Σ_t (R − b_t) log π(l_t),
         where neither R − b_t nor l_t carries a gradient, and the constant of log π is left out; its
-        gradient is, in expectation, that of −E[R], but its value means nothing. ``baseline`` is
+        gradient is, in expectation, that of −E[R] (in all the parameters that ``policy_teaches``
+        lets it reach), but its value means nothing. ``baseline`` is
         the mean over t of (R − b_t)², and teaches b alone, not the states that b is read from.
         Places are drawn in evaluation as they are in training.
         """
@@ -176,7 +185,8 @@ class Ram(Model):
         """Images (B, C, H, W) and noise (B, T, 2) → T glimpses."""
         h = x.new_zeros(len(x), self.config.hidden)  # h_0
         for epsilon in noise.unbind(1):  # T × (B, 2)
-            mean = full_precision(self.location(h)).tanh()  # (B, 2)
+            known = h if self.config.policy_teaches == "states" else h.detach()
+            mean = full_precision(self.location(known)).tanh()  # (B, 2)
             place = (mean + self.config.sigma * epsilon).detach()  # l_t, (B, 2)
             expected = full_precision(self.baseline(h.detach()))[:, 0]  # b_t, (B,)
             seen = retina(x, place, self.config.patch, self.config.scales).flatten(1)

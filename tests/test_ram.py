@@ -144,21 +144,30 @@ def expected_reward(model: Ram, x: Tensor, y: int) -> Tensor:
     return total
 
 
-@pytest.mark.parametrize("y", [0, 1])
-def test_policy_gradient_is_that_of_the_expected_reward(y: int) -> None:
-    """Also through the states between, and whatever the baseline says.
+@pytest.mark.parametrize(("y", "teaches"), [(0, "location"), (1, "states")])
+def test_policy_gradient_is_that_of_the_expected_reward(y: int, teaches: str) -> None:
+    """Where it is to reach the states, of their parameters too; and whatever the baseline says.
 
     What is seen depends on the cell alone once a place itself is not heard (its layer is zeros),
     so the expectation is a finite sum. The error allowed is 5 standard errors of the estimate.
     """
     torch.manual_seed(1)  # of a model that answers 0 or 1, whichever it happens to look at
-    config = RamConfig(glimpses=2, patch=1, scales=1, hidden=4, sigma=0.3)
+    config = RamConfig(
+        glimpses=2,
+        patch=1,
+        scales=1,
+        hidden=4,
+        sigma=0.3,
+        policy_teaches=teaches,  # type: ignore[arg-type]
+    )
     model = moved(build(config, (1, 3, 3), classes=3), 0.5)
     assert isinstance(model, Ram)
     torch.nn.init.zeros_(model.where.weight)
     torch.nn.init.zeros_(model.answer.bias)
     x = torch.tensor([[[0.1, 0.9, 0.0], [0.8, 0.2, 0.6], [0.0, 0.4, 1.0]]], dtype=torch.float64)
-    names = ["location.weight", "location.bias", "from_what.weight", "from_h.bias"]
+    names = ["location.weight", "location.bias"]
+    if teaches == "states":
+        names += ["from_what.weight", "from_h.bias"]
     parameters = [model.get_parameter(name) for name in names]
     exact = expected_reward(model, x, y)
     wanted = torch.autograd.grad(exact, parameters)
@@ -185,8 +194,9 @@ def test_policy_gradient_is_that_of_the_expected_reward(y: int) -> None:
         assert true.abs().max() > 10 * error.max(), f"{name} is not tested: too much noise"
 
 
-def test_each_term_teaches_its_own_part() -> None:
-    model = tiny()
+@pytest.mark.parametrize("teaches", ["location", "states"])
+def test_each_term_teaches_its_own_part(teaches: str) -> None:
+    model = tiny(replace(TINY, policy_teaches=teaches))  # type: ignore[arg-type]
     batch = doubled(model.fake_batch(8))
     reached = {}
     for term in ("cross_entropy", "policy", "baseline"):
@@ -199,7 +209,7 @@ def test_each_term_teaches_its_own_part() -> None:
         }
     senses = {"what", "where", "from_what", "from_where", "from_h", "from_glimpse"}
     assert reached["cross_entropy"] == senses | {"answer"}
-    assert reached["policy"] == senses | {"location"}
+    assert reached["policy"] == {"location"} | (senses if teaches == "states" else set())
     assert reached["baseline"] == {"baseline"}
 
 
@@ -283,6 +293,7 @@ def test_training_finds_digits_on_a_larger_canvas() -> None:
         ({"scales": 5}, "scales is 5; write 1 to 4"),
         ({"sigma": 0.0}, "sigma is 0.0; write more than 0"),
         ({"sigma": float("nan")}, "sigma is nan; write more than 0"),
+        ({"policy_teaches": "all"}, "policy_teaches is 'all'; write location or states"),
     ],
 )
 def test_impossible_values_are_named_in_one_line(values: dict, message: str) -> None:
