@@ -144,7 +144,7 @@ def test_data_that_cannot_be_classified_is_refused(
     shape: tuple[int, ...], classes: int, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        build(TINY, shape, classes)
+        Classifier(TINY, shape, classes)
 
 
 def test_plain_description_gives_a_model_that_loads_the_weights() -> None:
