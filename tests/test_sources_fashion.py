@@ -58,8 +58,11 @@ def test_official_files_of_the_two_sets_are_told_apart() -> None:
 def test_mnists_files_beside_the_folder_are_not_taken_for_fashion(
     folder: Path, tmp_path: Path
 ) -> None:
-    for path in folder.iterdir():
-        (tmp_path / path.name).write_bytes(b"of another data set")
+    cache = tmp_path / "cache" / "fashion_mnist"
+    cache.parent.mkdir()
+    folder.rename(cache)
+    for path in cache.iterdir():
+        (tmp_path / path.name).write_bytes(b"MNIST's")
     assert FashionMnist(validation=10).splits()["test"] == TEST
 
 
