@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from draw_model.classifier import answers, check_pictures
-from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms, dice
+from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms
 from draw_model.gaussian import full_precision
 
 SENSES = 128
@@ -134,8 +134,8 @@ class Ram(Model):
         return {"location": (self.config.glimpses, 2)}
 
     def measure(self) -> Measure:
-        """Of ``cross_entropy``; what ``loss`` adds teaches where to look and measures nothing."""
-        return dice(self.classes)
+        """None that a guess could be compared with: ``loss`` also teaches where to look."""
+        return Measure(likelihood="class and policy", dimensions=1, chance=None)
 
     def forward(self, batch: Batch) -> Terms:
         """``loss`` = ``cross_entropy`` + ``policy`` + ``baseline``, each (B,); ``correct`` (B,).

@@ -93,7 +93,5 @@ def test_a_model_that_cannot_read_the_data_is_one_line_before_anything_starts(tm
     plain = {**PLAIN, "storage": f"file://{tmp_path}", "model": {"kind": "char_rnn"}}
     job = check_job(plain, "tiny")
     manifest, _ = prepared(job)
-    with pytest.raises(
-        JobError, match="does not fit synthetic: kind char_rnn reads texts"
-    ):
+    with pytest.raises(JobError, match="does not fit synthetic: kind char_rnn reads texts"):
         model_of(job, manifest)
