@@ -66,7 +66,7 @@ class Training:
                 self.model,
                 device_ids=[worker.device.index] if worker.device.type == "cuda" else None,
                 gradient_as_bucket_view=True,
-                broadcast_buffers=bool(self.statistics),
+                forward_sync_buffers=bool(self.statistics),
             )
 
     def step(self) -> Row:
