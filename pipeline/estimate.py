@@ -45,6 +45,7 @@ def estimate(job: Job) -> Estimate:
     Raises DataError when the source's files are needed to count its examples and are not there,
     JobError when the model cannot read this data.
     """
+    torch.set_flush_denormal(True)  # as training does
     about, splits = job.data.about(), job.data.splits()
     shape = cropped(about.shape, crop_of(job))
     with torch.random.fork_rng(devices=[]):

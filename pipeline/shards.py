@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from webdataset import TarWriter
 
+from draw_model.char_rnn import ALPHABET
 from pipeline.errors import DataError
 from pipeline.manifest import Shard
 from pipeline.sources.contract import Example
@@ -35,7 +36,7 @@ COLOUR_TYPES = {1: 0, 3: 2}
 
 REPAIR = "delete the data set's manifest.json and prepare it again"
 
-PRINTABLE = frozenset(b"\n" + bytes(range(32, 127)))
+PRINTABLE = frozenset(ALPHABET.encode())
 """The characters of a text: a newline and printable ASCII."""
 
 Shape = tuple[int, ...]
