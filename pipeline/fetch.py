@@ -217,13 +217,8 @@ def _reason(fault: Exception) -> str:
     return " ".join(f"no connection or a broken one ({text})".split())
 
 
-def md5_of(path: Path) -> str:
-    """md5 of a file's bytes. Raises DataError when it cannot be read."""
-    return checksum_of(path, "md5")
-
-
 def checksum_of(path: Path, kind: str) -> str:
-    """As ``md5_of``, for "md5" or "sha256"."""
+    """A file's "md5" or "sha256", in hexadecimal. Raises DataError where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, lambda: _hash(kind)).hexdigest()

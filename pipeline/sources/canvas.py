@@ -4,11 +4,14 @@ Everything here is a function of (seed, stream, index): an example does not depe
 are made with it.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from draw_model import noise
+from pipeline.sources.contract import Example
 from pipeline.sources.mnist import OFFICIAL, SIDE, TRAIN, load, locate, members
 
 LARGEST = 1024
@@ -27,6 +30,9 @@ class Digits:
     images: np.ndarray
     labels: np.ndarray
     chosen: np.ndarray
+
+
+Make = Callable[[Any, Digits, str, range], tuple[np.ndarray, np.ndarray]]
 
 
 def digits(split: str, validation: int, seed: int) -> Digits:
@@ -61,6 +67,17 @@ def blocks(start: int, stop: int, size: int) -> list[range]:
     """Examples ``start`` … ``stop − 1`` in runs of about ``PIXELS`` pixels."""
     step = max(1, PIXELS // size**2)
     return [range(first, min(first + step, stop)) for first in range(start, stop, step)]
+
+
+def in_blocks(source: Any, make: Make, split: str, start: int, stop: int) -> Iterator[Example]:
+    """Examples ``start`` … ``stop − 1`` of a source on a canvas, which ``make`` makes in blocks.
+
+    ``make(source, digits, stream, places)`` gives uint8 (n, 1, size, size) and classes (n,).
+    """
+    known = digits(split, source.validation_digits, source.seed)
+    for places in blocks(start, stop, source.size):
+        images, labels = make(source, known, f"{source.source}/{split}", places)
+        yield from zip(images, labels.tolist(), strict=True)
 
 
 def in_turn(count: int, seed: int, stream: str, places: range) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.fetch import Remote, cache_folder, find_or_fetch, md5_of
+from pipeline.fetch import Remote, cache_folder, checksum_of, find_or_fetch
 from pipeline.sources.contract import About, Binarisation, Example, check_binarisation
 from pipeline.sources.own_files import find, sha256_of
 
@@ -50,7 +50,7 @@ class Text:
         path = _located(self.file)
         codes, dropped = load(path)
         own = "the user's own text"
-        tiny = md5_of(path) == TINY_SHAKESPEARE.md5
+        tiny = checksum_of(path, "md5") == TINY_SHAKESPEARE.md5
         return About(
             shape=(self.length + 1,),
             classes=("text",),

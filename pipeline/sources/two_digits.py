@@ -10,11 +10,10 @@ import numpy as np
 from pipeline.sources.canvas import (
     Digits,
     add,
-    blocks,
     check_files,
     check_settings,
     clipped,
-    digits,
+    in_blocks,
     in_turn,
     integers,
 )
@@ -68,10 +67,7 @@ class TwoDigits:
 
         Raises DataError when MNIST is missing and cannot be fetched, or is damaged.
         """
-        known = digits(split, self.validation_digits, self.seed)
-        for places in blocks(start, stop, self.size):
-            images, labels = _made(self, known, f"{self.source}/{split}", places)
-            yield from zip(images, labels.tolist(), strict=True)
+        return in_blocks(self, _made, split, start, stop)
 
 
 def _made(
