@@ -5,15 +5,16 @@ each part, and of h, start as N(0, 1/width) (LeCun et al. 1998), so that ten lat
 beside 256 hidden units. With one scale for all, training on MNIST was measured to need twice the
 steps to leave the mean image.
 
-A cell answers
-``cell.first(batch)`` and ``cell(x, state)`` with a state; ``state.h`` (B, D) is what the rest of
-the model sees of it. Legend: B batch · I inputs · D hidden size.
+A cell answers ``cell.first(batch)`` and ``cell(x, state)`` with a state; ``state.h`` (B, D) is what
+the rest of the model sees of it. Legend: B batch · I inputs · D hidden size.
 """
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from draw_model.gaussian import full_precision
 
 FORGET_BIAS = 1.0
 
@@ -107,6 +108,8 @@ class GRU(nn.Module):
         reset, update = both.sigmoid().chunk(2, dim=1)  # 2 × (B, D)
         memory = torch.addmm(self.h_bias, state.h, self.from_h)
         candidate = (torch.addmm(self.x_bias, x, self.from_x) + reset * memory).tanh()
+        # In an autocast region too, memory stays in float32; lerp takes no mixture of kinds.
+        candidate, update = full_precision(candidate), full_precision(update)
         return HiddenState(torch.lerp(candidate, state.h, update))
 
 
@@ -127,7 +130,7 @@ class RNN(nn.Module):
     def forward(self, x: Tensor, state: HiddenState) -> HiddenState:
         """(B, I) and the state before → the state after."""
         inputs = torch.cat([x, state.h], dim=1)
-        return HiddenState(torch.addmm(self.bias, inputs, self.weight).tanh())
+        return HiddenState(full_precision(torch.addmm(self.bias, inputs, self.weight)).tanh())
 
 
 CELLS: dict[str, type[LSTM] | type[GRU] | type[RNN]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}

@@ -67,6 +67,17 @@ def test_gradient_reaches_every_parameter_of_a_variant(variant: dict[str, Any]) 
         assert parameter.grad.abs().max() > 0, name
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_bfloat16_autocast_costs_nearly_the_same_with_every_cell(cell: Any) -> None:
+    torch.manual_seed(0)
+    model = Draw(replace(TINY, cell=cell), (1, 12, 12))
+    batch = model.fake_batch(4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = model(batch)
+    half["loss"].mean().backward()
+    torch.testing.assert_close(half["loss"], model(batch)["loss"], rtol=2e-2, atol=0)
+
+
 def test_a_number_says_which_likelihood_it_is_of() -> None:
     bernoulli, gaussian = (Draw(replace(TINY, likelihood=kind), (1, 28, 28)).measure()
                            for kind in ("bernoulli", "gaussian"))  # fmt: skip

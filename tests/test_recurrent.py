@@ -1,8 +1,9 @@
 """The cells against PyTorch's, and their first states."""
 
+import pytest
 import torch
 
-from draw_model.recurrent import FORGET_BIAS, GRU, LSTM, RNN
+from draw_model.recurrent import CELLS, FORGET_BIAS, GRU, LSTM, RNN
 
 
 def test_lstm_equals_the_cell_of_pytorch() -> None:
@@ -69,11 +70,17 @@ def test_forget_gate_starts_open() -> None:
     assert bias[[0, 2, 3]].abs().max() == 0
 
 
-def test_memory_stays_in_float32_under_autocast() -> None:
-    cell = LSTM((3,), 4)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        state = cell(torch.randn(2, 3), cell.first(2))
-    assert state.cell.dtype == state.h.dtype == torch.float32
+@pytest.mark.parametrize("kind", CELLS)
+def test_memory_stays_in_float32_under_autocast(kind: str) -> None:
+    torch.manual_seed(0)
+    cell = CELLS[kind]((3,), 4)
+    plain = half = cell.first(2)
+    for x in torch.randn(3, 2, 3):
+        plain = cell(x, plain)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = cell(x, half)
+        assert all(value.dtype == torch.float32 for value in half)
+        torch.testing.assert_close(half, plain, rtol=0, atol=0.03)
 
 
 def test_each_part_of_the_input_starts_with_the_scale_of_its_own_width() -> None:
