@@ -57,11 +57,15 @@ VERBS = {
         arguments=(*RUN, (("--split",), {"default": "test", "choices": ("train", "val", "test")})),
     ),
     "sample": Verb(
-        help="draw new pictures from a finished run",
+        help="draw new pictures, or write new text, from a finished run",
         act=verbs.sample,
         arguments=(
             *RUN,
-            (("--count",), {"type": int, "default": 100}),
+            (("--count",), {"type": int, "default": 100,
+                            "help": "of pictures or texts; with --primer, of characters"}),
+            (("--primer",), {"metavar": "TEXT", "help": "the beginning of a text to go on with"}),
+            (("--temperature",), {"type": float, "default": 1.0, "help":
+                                  "with --primer: below 1 keeps to what is likely"}),
             (("--seed",), {"type": int, "default": 0}),
             (("--out",), {"metavar": "FOLDER"}),
         ),

@@ -164,7 +164,7 @@ def _loss(figure: FigureBase, tables: Tables) -> bool:
             axes.fill_between(time, *band, color=VALIDATION, alpha=0.25, linewidth=0)
         axes.set_xlabel(unit)
         seen += values[np.isfinite(values)].tolist()
-    return _finish(axes, seen, "loss (nats per image)")
+    return _finish(axes, seen, "loss (nats per example)")
 
 
 def _parts(figure: FigureBase, tables: Tables) -> bool:

@@ -40,6 +40,7 @@ class RunRow:
     binarisation: str = ""
     likelihood: str = ""
     error: float | None = None
+    target: str = ""
     epochs: float | None = None
     examples_per_second: float | None = None
     step: int | None = None
@@ -121,6 +122,7 @@ def _row(storage: Storage, run_id: str) -> RunRow:
         binarisation=test.binarisation if test else "",
         likelihood=test.likelihood if test else "",
         error=test.error if test else None,
+        target=test.target if test else "",
         epochs=record.epochs,
         examples_per_second=record.examples_per_second,
     )

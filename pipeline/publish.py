@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load
 
-from draw_model import Model
+from draw_model import Model, Pictures
 from pipeline import checkpoint, pictures
 from pipeline.curves import curves_png
 from pipeline.errors import DataError
@@ -34,6 +34,7 @@ from pipeline.worker import Outcome
 SHOWN = 30
 """Test images in the pictures of reconstructions."""
 SHOWN_TEXTS = 5
+TEXTS = "samples.txt"
 SAMPLES = 100
 """Imagined images in the sample grid."""
 
@@ -94,12 +95,17 @@ def draw_pictures(
     batch = loader.batch(0, range(shown))
     samples = model.sample(SAMPLES, job.train.seed)
     drawn = pictures.of_model(samples, batch.x, model.reconstruct(batch))
-    if "codes" in samples:
-        texts = [as_text(codes) for codes in samples["codes"][:SHOWN_TEXTS]]
-        drawn["samples.txt"] = "\n\n".join(texts).encode()
+    drawn |= texts(samples, SHOWN_TEXTS)
     tables = read_metrics(storage, run_id(job, manifest))
     for name, data in {**drawn, "curves.png": curves_png(tables)}.items():
         home.write(f"{PICTURES}/{name}", data)
+
+
+def texts(samples: Pictures, most: int | None = None) -> dict[str, bytes]:
+    """``samples.txt`` of a model that writes, with at most so many texts; else nothing."""
+    if "codes" not in samples:
+        return {}
+    return {TEXTS: "\n\n".join(as_text(codes) for codes in samples["codes"][:most]).encode()}
 
 
 def make_record(

@@ -8,6 +8,20 @@ from pydantic.dataclasses import dataclass
 from pipeline.values import STRICT
 
 
+def target(likelihood: str, binarisation: str) -> str:
+    """What a loss was measured on, in words; only losses with equal words are compared.
+
+    ``binarisation`` is how pictures were read. They are the target of a likelihood of pixels only:
+    a text has none, a classifier and a GAN take them in.
+    """
+    words = {
+        "characters": "characters",
+        "class": f"classes of {binarisation} pictures",
+        "adversarial": f"none, adversarial on {binarisation} pictures",
+    }
+    return words.get(likelihood, f"{likelihood}, {binarisation}")
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Result:
     """A whole split evaluated once, in nats per example where the model has a likelihood.
@@ -38,8 +52,13 @@ class Result:
         return len(known) == 2 and math.isclose(self.loss, sum(known), rel_tol=1e-3)
 
     @property
+    def target(self) -> str:
+        """As ``target`` below."""
+        return target(self.likelihood, self.binarisation)
+
+    @property
     def error(self) -> float | None:
-        """Share of wrong answers, of a classifier."""
+        """Share of wrong answers of a classifier, of wrong characters of a text's model."""
         correct = self.terms.get("correct")
         return 1 - correct if isinstance(correct, float) else None
 

@@ -164,7 +164,7 @@ def _facts(record: RunRecord | None, tables: Mapping[str, pa.Table]) -> list[tup
             ("attempts", number(record.attempts, 0)),
             ("epochs", number(record.epochs, 2)),
             ("steps (skipped)", f"{number(record.steps, 0)} ({number(record.skipped_steps, 0)})"),
-            ("images seen", number(record.examples_seen, 0)),
+            ("examples seen", number(record.examples_seen, 0)),
             ("parameters", number(record.parameters, 0)),
             ("data set", record.dataset),
             ("its content (sha256)", record.manifest_content),

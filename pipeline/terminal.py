@@ -88,7 +88,8 @@ class Terminal:
 
 def result_rows(result: Result) -> list[tuple[str, str]]:
     """A result as lines of a table, with all that a number needs to be compared."""
-    errors = [] if result.error is None else [("wrong answers", f"{result.error:.2%}")]
+    wrong = "wrong characters" if result.likelihood == "characters" else "wrong answers"
+    errors = [] if result.error is None else [(wrong, f"{result.error:.2%}")]
     chance = []
     if result.chance is not None:
         each = result.chance / result.dimensions
@@ -99,7 +100,7 @@ def result_rows(result: Result) -> list[tuple[str, str]]:
         (
             f"{result.split} {'bound' if result.bound else 'loss'}",
             f"{result.loss:.2f} ± {result.stderr:.2f} nats over {result.examples:,} examples "
-            f"({result.likelihood}, {result.binarisation} targets)",
+            f"(target: {result.target})",
         ),
         *errors,
         ("of which", ", ".join(parts)),

@@ -156,13 +156,18 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
 
 def sample(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline import pictures
+    from pipeline.publish import TEXTS, texts
 
     if options.count < 1:
         raise JobError(f"--count {options.count}: write 1 or more")
     *_, model, run_id = _finished(options)
-    drawn = pictures.of_model(model.sample(options.count, options.seed), None, None)
+    if options.primer is None:
+        made = model.sample(options.count, options.seed)
+        drawn = pictures.of_model(made, None, None) | texts(made)
+    else:
+        drawn = {TEXTS: _continued(options, model, run_id).encode()}
     if not drawn:
-        raise JobError(f"{run_id}: this model imagines no pictures; its page shows what it does")
+        raise JobError(f"{run_id}: this model imagines nothing; its page shows what it does")
     folder = Path(options.out or f"samples-{run_id}-{options.seed}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,8 +176,26 @@ def sample(options: argparse.Namespace, terminal: Terminal) -> Any:
     except OSError as fault:
         raise DataError(f"{folder}: {fault.strerror}; give another folder with --out") from None
     files = [str(folder / name) for name in drawn]
+    if TEXTS in drawn and not options.json:
+        sys.stdout.write(drawn[TEXTS].decode() + "\n")
     terminal.say("\n".join(files))
     return {"run": run_id, "seed": options.seed, "files": files}
+
+
+def _continued(options: argparse.Namespace, model: Any, run_id: str) -> str:
+    """The primer and ``--count`` characters more."""
+    from draw_model import CharRnn
+    from draw_model.char_rnn import continue_text
+
+    if not isinstance(model, CharRnn):
+        raise JobError(f"{run_id}: --primer {options.primer!r}: this model writes no text")
+    try:
+        more = continue_text(
+            model, options.primer, options.count, options.temperature, options.seed
+        )
+    except ValueError as fault:
+        raise JobError(f"{run_id}: {fault}") from None
+    return options.primer + more
 
 
 def runs(options: argparse.Namespace, terminal: Terminal) -> Any:

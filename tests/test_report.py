@@ -139,7 +139,7 @@ def test_a_finished_run_shows_bound_coin_pictures_curves_facts_and_how_to_go_on(
     words = text(html)
     for expected in (
         "98.25 ± 0.12 nats test bound · 0.1253 nats/dim · a uniform guess: 543.43 nats",
-        "binarisation: dynamic · Bernoulli likelihood",
+        "· target: bernoulli, dynamic Mean over 10,000 examples",
         "99.50 ± 0.12 98.25 ± 0.12",
         "KL 25.25 25.25",
         "1,234,567",
@@ -189,6 +189,30 @@ def test_splits_with_different_terms_stand_in_one_table() -> None:
     words = text(page(record(results={"test": classifier, "val": result("val")})))
     assert "errors – 0.03" in words
     assert "98.25 ± 0.12 nats test loss" in words
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "chance", "words"),
+    [
+        ("characters", 228.2, "target: characters"),
+        ("class", 2.303, "a uniform guess: 2.30 nats · target: classes of grey pictures"),
+        ("adversarial", None, "nats/dim · target: none, adversarial on grey pictures"),
+    ],
+)
+def test_only_pixels_that_are_a_target_are_called_one(likelihood, chance, words) -> None:
+    one = result("test", likelihood=likelihood, chance=chance, binarisation="grey", terms={})
+    html = text(page(record(results={"test": one})))
+    assert f"{words} Mean" in html
+    assert ("a uniform guess" in html) == (chance is not None)
+
+
+def test_the_wrong_characters_of_a_text_are_no_wrong_answers(storage: Storage) -> None:
+    one = result("test", likelihood="characters", binarisation="grey", terms={"correct": 0.5})
+    assert "50.00 % wrong characters" in text(page(record(results={"test": one})))
+    storage.write("runs/a/run.json", to_json(record(results={"test": one})))
+    index = text(report.storage_page(list_runs(storage)))
+    assert "50.00 % mnist/abc characters 10.0" in index
+    assert "grey" not in index
 
 
 def test_an_unfinished_run_shows_what_is_known_and_that_it_can_be_resumed() -> None:

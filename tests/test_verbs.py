@@ -13,8 +13,9 @@ from PIL import Image
 from pipeline import checkpoint
 from pipeline.__main__ import main
 from pipeline.errors import EXIT_CODES
-from pipeline.job_file import dump_job
+from pipeline.job_file import check_job, dump_job
 from pipeline.storage import open_storage
+from pipeline.values import to_plain
 from tests.tiny import tiny_job
 
 ROOT = Path(__file__).parents[1]
@@ -89,6 +90,42 @@ def test_samples_are_a_function_of_the_seed(call, place):
         assert code == 0
         files[folder] = (place / value["files"][0]).read_bytes()
     assert files["a"] == files["b"] != files["c"]
+
+
+def test_a_run_on_text_prints_and_writes_text_and_goes_on_with_a_primer(place, capsys):
+    (place / "verse.txt").write_text("To be, or not to be: that is the question.\n" * 12)
+    job = tiny_job(f"file://{place}/storage")
+    plain = to_plain(job) | {"name": "verse", "model": {"kind": "char_rnn", "hidden": 8}}
+    plain["data"] = {"source": "text", "file": str(place / "verse.txt"), "length": 9}
+    (place / "verse.yaml").write_text(dump_job(check_job(plain, "verse")))
+    assert main(["run", "verse.yaml", "--without-ray"]) == 0
+    shown = capsys.readouterr().err
+    assert "(target: characters)" in " ".join(shown.split())
+    assert "wrong characters" in shown
+    assert "grey" not in shown
+    written = {}
+    for name, words in (
+        ("plain", ["--count", "3"]),
+        ("primed", ["--count", "40", "--primer", "To be"]),
+        ("colder", ["--count", "40", "--primer", "To be", "--temperature", "0.4"]),
+    ):
+        assert main(["sample", "verse", "--out", name, *words]) == 0
+        written[name] = (place / name / "samples.txt").read_text()
+        assert capsys.readouterr().out == written[name] + "\n"
+    assert len(written["plain"]) == 3 * 9 + 2 * 2
+    assert written["primed"].startswith("To be")
+    assert len(written["primed"]) == 45
+    assert written["primed"] != written["colder"]
+    for words, said in (
+        (["sample", "verse", "--primer", "café"], "primer has 'é'; write"),
+        (["sample", "verse", "--primer", "a", "--temperature", "0"], "temperature is 0.0"),
+        (["sample", "tiny", "--primer", "a"], "--primer 'a': this model writes no text"),
+    ):
+        assert main(words) == 2
+        assert said in capsys.readouterr().err
+    storage = storage_of(place)
+    (run,) = (run for run in storage.folders("runs") if run.startswith("verse"))
+    storage.delete(*[entry.key for entry in storage.list(f"runs/{run}")])
 
 
 def test_a_data_set_is_shown_verified_and_named_when_damaged(call, place):
