@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from draw_model import ModelConfig
 from pipeline.manifest import Manifest
 from pipeline.sources import DataConfig
+from pipeline.space import Search
 from pipeline.values import STRICT, digest, to_plain
 
 CONFIG = ConfigDict(**STRICT, use_attribute_docstrings=True)
@@ -148,6 +149,8 @@ class Job:
     model: Annotated[ModelConfig, Field(discriminator="kind")]
     train: Train
     cluster: Cluster = field(default_factory=Cluster)
+    search: Search | None = None
+    """Makes the job a search: many trials of it with other values."""
 
 
 FORMAT = 1

@@ -100,6 +100,11 @@ class Loader:
         """Real examples in the global batch of this step."""
         return int((self.ids(step) != plan.PADDING).sum())
 
+    def seen(self, steps: int) -> int:
+        """Real examples in the global batches of the first ``steps`` steps."""
+        epochs, rest = divmod(steps, self.steps)
+        return epochs * self.split.examples + rest * self.batch_size
+
     def _epoch_order(self, epoch: int) -> np.ndarray:
         if self.training:
             return plan.order(self.split.examples, self.seed, epoch)

@@ -5,7 +5,6 @@ data) arrives as values. All ranks decide everything from numbers that are equal
 """
 
 import math
-import resource
 import time
 from contextlib import nullcontext
 from dataclasses import replace
@@ -29,7 +28,7 @@ from pipeline.optimizer import lr_at, make_optimizer
 from pipeline.recorder import Recorder
 from pipeline.records import Result, run_path
 from pipeline.storage import Storage
-from pipeline.worker import Outcome, Worker, agree, machine
+from pipeline.worker import Outcome, Worker, agree, machine, memory_mb
 
 
 class Training:
@@ -55,6 +54,7 @@ class Training:
         # A damaged shard of any split stops all ranks here, before a step is trained.
         self.loader, self.validation, self.test = agree(worker, loaders)
         self.total_steps = self.train.total_epochs * self.loader.steps
+        self.seconds = 0.0  # spent in steps since this process began
         self.state = State(run_id=run_id(job, manifest))
         if found := self.recorder.resume():
             self.state, files = found
@@ -107,6 +107,7 @@ class Training:
             self.state, step=step + 1, skipped_steps=self.state.skipped_steps + row["skipped"]
         )
         seconds = time.perf_counter() - started
+        self.seconds += seconds
         row |= {
             "time": time.time(),
             "seconds": seconds,
@@ -156,6 +157,8 @@ class Training:
             "loss": result.loss,
             "stderr": result.stderr,
             **result.terms,
+            "examples": self.loader.seen(self.state.step),
+            "seconds": self.seconds,
         }
         self.recorder.validations.append(row)
         return row
@@ -216,10 +219,12 @@ def train(job: Job, manifest: Manifest, storage: Storage, worker: Worker) -> Out
         if training.state.skipped_steps > job.train.max_skipped_steps:
             raise _diverged(training)
         due = step % cadence == 0 or step == training.total_steps
-        if due:
-            worker.report(training.validate())
+        validation = training.validate() if due else None
         if due or stopping or step % job.train.checkpoint_every_steps == 0:
             training.save()
+        if validation:
+            training.recorder.settle()  # whoever hears of it may end this process
+            worker.report(validation)
         if stopping and step < training.total_steps:
             training.recorder.settle()
             return training.outcome(finished=False)
@@ -248,10 +253,3 @@ def moving_statistics(model: nn.Module) -> list[torch.Tensor]:
     """What the forward pass changes (batch norm's moving means): the buffers that are saved."""
     saved = model.state_dict(keep_vars=True)
     return [buffer for name, buffer in model.named_buffers() if name in saved]
-
-
-def memory_mb(device: torch.device) -> float:
-    """Peak memory of this worker so far: the GPU's if it has one, else the process's."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -24,8 +25,9 @@ def _nothing(row: Row) -> None:
 class Worker:
     """One of ``world`` equal processes; a cluster fills it, or a test by hand.
 
-    ``progress`` hears every step, ``report`` every validation, on all ranks; ``stop`` says whether
-    this worker was asked to leave: all ranks then write one checkpoint and return.
+    ``progress`` hears every step; ``report`` hears every validation, when rank 0's checkpoint of it
+    is in storage; both on all ranks. ``stop`` says whether this worker was asked to leave: all
+    ranks then write one checkpoint and return.
     """
 
     rank: int = 0
@@ -107,3 +109,10 @@ def machine(device: torch.device) -> str:
     except OSError:  # not Linux: the plain name is what there is
         pass
     return f"{model}, {os.cpu_count()} cores"
+
+
+def memory_mb(device: torch.device) -> float:
+    """Peak memory of this worker so far: the GPU's if it has one, else the process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
