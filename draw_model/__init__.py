@@ -60,14 +60,15 @@ def from_plain(plain: Mapping[str, Any]) -> Model:
     kind, shape, classes = plain.get("kind"), plain.get("shape"), plain.get("classes", 1)
     if kind not in MODELS:
         raise ValueError(f"kind is {kind!r}; write one of {', '.join(MODELS)}")
-    if not (isinstance(shape, list | tuple) and len(shape) in (1, 3)):
+    sides = shape if isinstance(shape, list | tuple) else ()
+    if len(sides) not in (1, 3) or not all(type(side) is int and side > 0 for side in sides):
         raise ValueError(f"shape is {shape!r}; write [channels, height, width], or [length]")
     config_class, _ = MODELS[kind]
     values = {name: value for name, value in plain.items() if name not in ("shape", "classes")}
     known = {field.name for field in fields(config_class)}
     if unknown := sorted(values.keys() - known):
         raise ValueError(f"{unknown[0]} is no field of kind {kind}; those are {sorted(known)}")
-    return build(config_class(**values), tuple(shape), classes)
+    return build(config_class(**values), tuple(sides), classes)
 
 
 __all__ = [

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import nn
 
 from draw_model.classifier import answers, check_pictures
-from draw_model.contract import Batch, Measure, Model, Shape, Terms, dice
+from draw_model.contract import Batch, Measure, Model, Shape, Terms, check_choices, dice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,7 @@ class CnnConfig:
         """Raises ValueError, in one line, for values that no model can have."""
         if self.hidden < 1:
             raise ValueError(f"hidden is {self.hidden}; write 1 or more")
-        if self.variant not in VARIANTS:
-            known = ", ".join(VARIANTS)
-            raise ValueError(f"variant is {self.variant!r}; write one of {known}")
+        check_choices(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log, prod
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,15 @@ def coin(shape: Shape) -> Measure:
 def dice(classes: int) -> Measure:
     """One of ``classes`` answers."""
     return Measure(likelihood="class", dimensions=1, chance=log(classes))
+
+
+def check_choices(config: Any) -> None:
+    """Raises ValueError, in one line, for a value that its field of a dataclass does not offer."""
+    for name, hint in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            known = ", ".join(str(one) for one in get_args(hint))
+            raise ValueError(f"{name} is {value!r}; write one of {known}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ Legend: B batch · C channels · H, W image height, width · Z latent size · D 
 of the first convolution · E features · K classes.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import isfinite, prod
 from typing import Literal
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from draw_model.attention import Window
 from draw_model.classifier import answers, check_pictures
-from draw_model.contract import Batch, Pictures, Shape, Terms
+from draw_model.contract import Batch, Measure, Pictures, Shape, Terms, check_choices
 from draw_model.draw import Draw, DrawConfig
 from draw_model.recurrent import LSTM
 
@@ -71,12 +71,7 @@ class ConvDrawConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError, in one line, for values that no model can have."""
-        if self.model not in KERNELS:
-            raise ValueError(f"model is {self.model!r}; write one of {', '.join(KERNELS)}")
-        if self.convolves not in ("both", "image", "error", "glimpse"):
-            raise ValueError(
-                f"convolves is {self.convolves!r}; write both, image, error or glimpse"
-            )
+        check_choices(self)
         for name in ("kernels", "features"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -154,6 +149,13 @@ class ConvDraw(Draw):
             "convolutional": (config.features, config.hidden),
         }
         self.encoder = LSTM(parts[config.model], config.hidden, config.learned_start)
+
+    def measure(self) -> Measure:
+        """Of Model II, whose loss has the classes in it too, nothing that DRAW's compares with."""
+        pixels = super().measure()
+        if self.variant.model != "supervised":
+            return pixels
+        return replace(pixels, likelihood="bernoulli and class", chance=None)
 
     def forward(self, batch: Batch) -> Terms:
         """As ``Draw.forward``; Model II adds ``bound``, ``class_loss`` and ``correct``, each (B,).

@@ -7,14 +7,14 @@ the batch and in what is generated; the players speak [−1, 1], the range of ta
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite, prod
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from draw_model.batch_norm import real_part, settled, spread
-from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms
+from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms, check_choices
 from draw_model.dcgan_players import (
     MATCHES,
     Classifier,
@@ -62,11 +62,7 @@ class DcganConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError, in one line, for values that no model can have."""
-        for name, hint in get_type_hints(type(self)).items():
-            value = getattr(self, name)
-            if get_origin(hint) is Literal and value not in get_args(hint):
-                known = ", ".join(str(one) for one in get_args(hint))
-                raise ValueError(f"{name} is {value!r}; write one of {known}")
+        check_choices(self)
         if self.noise < 2:
             raise ValueError(f"noise is {self.noise}; write 2 or more")
         if self.noise_kind == "split" and self.noise % 2:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from draw_model.attention import Attention, Window
-from draw_model.contract import Batch, Measure, Model, Pictures, Terms, coin
+from draw_model.contract import Batch, Measure, Model, Pictures, Terms, check_choices, coin
 from draw_model.gaussian import bernoulli_nll, full_precision, gaussian_nll, kl_to_unit, sample
 from draw_model.recurrent import CELLS, register_start
 
@@ -52,6 +52,7 @@ class DrawConfig:
 
     def __post_init__(self) -> None:
         """Raises ValueError, in one line, for values that no model can have."""
+        check_choices(self)
         for name in ("steps", "hidden", "latent"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; write 1 or more")

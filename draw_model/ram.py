@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from draw_model.classifier import answers, check_pictures
-from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms
+from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms, check_choices
 from draw_model.gaussian import full_precision
 
 SENSES = 128
@@ -53,8 +53,7 @@ class RamConfig:
             raise ValueError(f"scales is {self.scales}; write 1 to 4")
         if not (isfinite(self.sigma) and self.sigma > 0):
             raise ValueError(f"sigma is {self.sigma}; write more than 0: it is how RAM explores")
-        if self.policy_teaches not in ("location", "states"):
-            raise ValueError(f"policy_teaches is {self.policy_teaches!r}; write location or states")
+        check_choices(self)
 
 
 def nearest_edge(place: Tensor, size: int | Tensor) -> Tensor:

@@ -13,12 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from draw_model.batch_norm import BatchNorm, real_part, settled, spread
-from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms, coin
+from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms, check_choices, coin
 from draw_model.dcgan_players import start
 from draw_model.draw import FIRST_SIGMA
 from draw_model.gaussian import bernoulli_nll, full_precision, gaussian_nll, kl_to_unit, sample
-
-LIKELIHOODS = ("bernoulli", "gaussian")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +36,7 @@ class VaeConfig:
         """Raises ValueError, in one line, for values that no model can have."""
         if self.latent < 1:
             raise ValueError(f"latent is {self.latent}; write 1 or more")
-        if self.likelihood not in LIKELIHOODS:
-            known = ", ".join(LIKELIHOODS)
-            raise ValueError(f"likelihood is {self.likelihood!r}; write one of {known}")
+        check_choices(self)
 
 
 class Vae(Model):

@@ -143,7 +143,17 @@ def test_terms_and_pictures_are_named_and_shaped_as_the_contract_says(model: Con
     assert made["images"].shape == again["images"].shape == (5, *SHAPE)
     assert ("read_windows" in again) == (model.variant.read_n is not None)
     assert not any(value.requires_grad for value in again.values())
-    assert model.measure().chance == pytest.approx(60 * log(2))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_only_a_loss_that_is_a_bound_is_compared_with_a_coin(name: str) -> None:
+    measure = build(replace(TINY, **VARIANTS[name]), SHAPE, classes=3).measure()
+    assert measure.dimensions == 60
+    if name == "II":
+        assert (measure.likelihood, measure.chance) == ("bernoulli and class", None)
+    else:
+        assert measure.likelihood == "bernoulli"
+        assert measure.chance == pytest.approx(60 * log(2))
 
 
 def test_classes_are_a_target_and_never_an_input() -> None:
@@ -207,7 +217,7 @@ def test_model_two_learns_to_tell_digits_apart_while_it_draws() -> None:
     ("values", "message"),
     [
         ({"model": "IV"}, "model is 'IV'; write one of each_step, supervised, convolutional"),
-        ({"convolves": "all"}, "convolves is 'all'; write both, image, error or glimpse"),
+        ({"convolves": "all"}, "convolves is 'all'; write one of both, image, error, glimpse"),
         ({"kernels": 0}, "kernels is 0; write 1 or more"),
         ({"features": 0}, "features is 0; write 1 or more"),
         ({"model": "supervised", "class_weight": -1.0}, "class_weight is -1.0; write 0 or more"),

@@ -230,6 +230,9 @@ def test_zeros_instead_of_learned_first_states_are_no_parameters() -> None:
         ({"hidden": -1}, "hidden is -1; write 1 or more"),
         ({"read_n": 1}, "read_n is 1.*write 2 or more, or null"),
         ({"write_n": 0}, "write_n is 0.*write 2 or more, or null"),
+        ({"cell": "lstn"}, "cell is 'lstn'; write one of lstm, gru, rnn"),
+        ({"sees": "all"}, "sees is 'all'; write one of both, image, error"),
+        ({"likelihood": "laplace"}, "likelihood is 'laplace'; write one of bernoulli, gaussian"),
         ({"window_init": float("nan")}, "window_init is nan; write 0 or more"),
     ],
 )
@@ -252,6 +255,8 @@ def test_plain_description_gives_a_model_that_loads_the_weights() -> None:
     [
         ({"kind": "drew", "shape": [1, 5, 5]}, "kind is 'drew'; write one of draw"),
         ({"kind": "draw", "shape": [5, 5]}, r"shape is \[5, 5\]; write \[channels"),
+        ({"kind": "draw", "shape": [1, 28, 0]}, r"shape is \[1, 28, 0\]; write \[channels"),
+        ({"kind": "draw", "shape": [1, 2.5, 3]}, r"shape is \[1, 2.5, 3\]; write \[channels"),
         ({"kind": "draw", "shape": [1, 5, 5], "glimpses": 3}, "glimpses is no field of kind draw"),
     ],
 )

@@ -293,7 +293,7 @@ def test_training_finds_digits_on_a_larger_canvas() -> None:
         ({"scales": 5}, "scales is 5; write 1 to 4"),
         ({"sigma": 0.0}, "sigma is 0.0; write more than 0"),
         ({"sigma": float("nan")}, "sigma is nan; write more than 0"),
-        ({"policy_teaches": "all"}, "policy_teaches is 'all'; write location or states"),
+        ({"policy_teaches": "all"}, "policy_teaches is 'all'; write one of location, states"),
     ],
 )
 def test_impossible_values_are_named_in_one_line(values: dict, message: str) -> None:
