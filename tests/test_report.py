@@ -123,6 +123,13 @@ def check(html: str) -> None:
     assert not re.search(r"url\((?!#)", html)
 
 
+def test_a_loss_is_called_a_bound_only_where_it_has_no_other_part() -> None:
+    assert result("test").bound
+    assert result("test", loss=98.25 * (1 + 1e-7)).bound, "float32 sums round"
+    assert not result("test", loss=98.25 + 0.03).bound, "the cost of classes, almost learned"
+    assert not result("test", terms={"cross_entropy": 98.25}).bound
+
+
 def test_a_finished_run_shows_bound_coin_pictures_curves_facts_and_how_to_go_on() -> None:
     steps = [[2.0, 1.0]] * 100
     html = page(
