@@ -85,7 +85,7 @@ class ShardCache:
             with self._own_folder(shard) as folder:
                 tar = folder / "shard.tar"
                 storage.download(f"{manifest.path}/{shard.file}", tar)
-                x, y = read_shard(tar, shard, manifest.shape)
+                x, y = read_shard(tar, shard, manifest.shape, len(manifest.classes))
                 array = np.empty(shard.examples, dtype=layout)
                 array["x"], array["y"] = x, y
                 decoded = folder / "decoded.npy"

@@ -53,6 +53,8 @@ def _contradictions(manifest: Manifest, name: str, id: str) -> Iterator[str]:
     picture = len(manifest.shape) == 3 and manifest.shape[0] in MODES
     if not (picture or len(manifest.shape) == 1) or min(manifest.shape) < 1:
         yield f"shape {manifest.shape}, expected 1 or 3 channels, height and width, or a length"
+    if not manifest.classes:
+        yield "no classes"
     if set(manifest.splits) != set(SPLITS):
         yield f"splits {sorted(manifest.splits)}, expected {sorted(SPLITS)}"
     known = sum(len(manifest.of(split)) for split in SPLITS)

@@ -10,6 +10,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from tarfile import AREGTYPE, BLOCKSIZE, REGTYPE, TarError, TarInfo
 from typing import BinaryIO
@@ -79,7 +80,7 @@ def read_shard(
     checked before it is parsed. With ``classes``, labels must lie below it.
     Raises DataError that names the shard, what was found and what was expected.
     """
-    _check_file(path, shard)
+    _check_file(path, shard, prod(shape))
     x = np.empty((shard.examples, *shape), dtype=np.uint8)
     y = np.empty(shard.examples, dtype=np.int64)
     most = 1024 + 2 * x[:1].size
@@ -97,7 +98,8 @@ def read_shard(
     return x, y
 
 
-def _check_file(path: Path, shard: Shard) -> None:
+def _check_file(path: Path, shard: Shard, values: int) -> None:
+    """``values`` is what one example decodes to, in bytes: pixels are stored as they are."""
     size = path.stat().st_size
     if size != shard.bytes:
         raise DataError(f"{shard.file}: {size} bytes, expected {shard.bytes}; {REPAIR}")
@@ -107,8 +109,11 @@ def _check_file(path: Path, shard: Shard) -> None:
             f"{shard.file}: sha256 {found}, expected {shard.sha256}; it is damaged or another "
             f"shard; {REPAIR}"
         )
-    if shard.examples * LEAST_EXAMPLE_BYTES > size:
-        raise DataError(f"{shard.file}: {size} bytes cannot hold {shard.examples} examples")
+    if shard.examples * max(LEAST_EXAMPLE_BYTES, values) > size:
+        raise DataError(
+            f"{shard.file}: {size} bytes cannot hold {shard.examples} examples of {values} values; "
+            f"the manifest is wrong; {REPAIR}"
+        )
 
 
 def _member(file: BinaryIO, shard: Shard, name: str, most: int) -> bytes:

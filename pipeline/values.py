@@ -46,14 +46,14 @@ def from_json(kind: type[T], data: bytes, where: str) -> T:
                     f"to {known}); update this installation"
                 )
         return TypeAdapter(kind).validate_json(data)
-    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
-        raise DataError(f"{where}: not JSON ({fault}); the object is damaged") from None
     except ValidationError as fault:
         first = fault.errors()[0]
         path = ".".join(str(part) for part in first["loc"]) or "the top"
         raise DataError(
             f"{where}: {path}: {first['msg'].lower()}; not an object of this program"
         ) from None
+    except (ValueError, RecursionError) as fault:  # not JSON, too deep, or too long a number
+        raise DataError(f"{where}: not JSON ({fault}); the object is damaged") from None
 
 
 def digest(value: Any) -> str:

@@ -95,6 +95,7 @@ def repair(storage: Storage, manifest: Manifest) -> None:
         ({"shards": []}, "0 examples in the shards of train, 400 stated"),
         ({"class_counts": {}}, "class counts of train"),
         ({"extra": 1}, "extra"),
+        ({"classes": []}, "no classes"),
     ],
 )
 def test_manifest_that_contradicts_itself_is_refused(
@@ -106,6 +107,18 @@ def test_manifest_that_contradicts_itself_is_refused(
     with pytest.raises(DataError, match=words) as error:
         prepare(SOURCE, storage)
     assert "manifest.json" in str(error.value)
+
+
+@pytest.mark.parametrize("data", ["{", "[" * 200_000, '{"version": ' + "9" * 5000 + "}", "\udcff"])
+def test_manifest_that_is_no_json_is_one_line(storage: Storage, data: str) -> None:
+    manifest = prepare(SOURCE, storage)
+    path = file_of(storage, manifest, "manifest.json")
+    path.write_text(data, errors="surrogateescape")
+    with pytest.raises(
+        DataError, match=r"manifest.json: not JSON \(.*\); the object is dam"
+    ) as error:
+        load_manifest(storage, manifest.name, manifest.id)
+    assert "\n" not in str(error.value)
 
 
 def test_shard_file_name_in_a_manifest_cannot_lead_elsewhere(storage: Storage) -> None:

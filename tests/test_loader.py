@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,6 +160,12 @@ def test_a_flipped_bit_in_a_shard_stops_before_a_sample_of_it_is_used(cache, sha
     storage.write(key, bytes(data))
     with pytest.raises(DataError, match=manifest.of("train")[2].file):
         Split(cache, storage, manifest, "train")
+
+
+def test_a_label_beyond_the_classes_stops_before_training(cache, shards):
+    storage, manifest = shards
+    with pytest.raises(DataError, match=r"train-000000.tar: .*label .*, expected 0 to 0; refused"):
+        Split(cache, storage, replace(manifest, classes=("0",)), "train")
 
 
 def _fill(folder, url, id, ready, results):

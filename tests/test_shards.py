@@ -253,3 +253,13 @@ def test_wrong_manifest_is_noticed(
     path.write_bytes(path.read_bytes() + bytes(4096))
     with pytest.raises(DataError, match=words):
         read_shard(path, change(described(path, 5)), GREY)
+
+
+@pytest.mark.parametrize("shape", [(1, 10**5, 10**5), (3, 10**10, 10**10), (10**12,)])
+def test_a_shape_that_the_shard_is_too_small_for_costs_no_memory(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    path = tmp_path / "train-000000.tar"
+    write_shard(path, examples(5, GREY), first=0)
+    with pytest.raises(DataError, match=r"cannot hold 5 examples of \d+ values; the manifest"):
+        read_shard(path, described(path, 5), shape)

@@ -123,6 +123,7 @@ def test_synthetic_is_about_as_hard_as_mnist() -> None:
     ("make", "words"),
     [
         (lambda: Synthetic(size=11), "size: 11; a digit needs 12"),
+        (lambda: Synthetic(size=1025), "size: 1025; a digit needs 12 pixels or more, at most 1024"),
         (lambda: Synthetic(val=0), "val: 0; every split"),
         (lambda: Synthetic(binarisation="soft"), "binarisation: 'soft'; known are grey"),
         (lambda: Mnist(validation=60_000), "validation: 60000; takes 1 to 30000"),

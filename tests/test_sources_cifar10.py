@@ -4,6 +4,7 @@ import gzip
 import io
 import random
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +184,6 @@ def test_bad_part_is_one_line(tmp_path: Path, content, words: str) -> None:  # t
 
 
 def test_size_that_a_header_claims_is_refused_before_memory_is_spent(tmp_path: Path) -> None:
-    import zipfile
-
     (tmp_path / "cifar10").mkdir()
     with zipfile.ZipFile(tmp_path / "cifar10" / "part.npz", "w") as archive:
         for name, shape, kind in (("x", (10**9, 32, 32, 3), "|u1"), ("y", (10**9,), "|u1")):
@@ -194,6 +193,13 @@ def test_size_that_a_header_claims_is_refused_before_memory_is_spent(tmp_path: P
             archive.writestr(f"{name}.npy", buffer.getvalue())
     with pytest.raises(DataError, match=r"1000000000.* n at most 60000"):
         Cifar10(file="part.npz").splits()
+
+
+def test_a_second_member_with_nearly_the_name_of_the_pictures_is_not_taken(tmp_path: Path) -> None:
+    path = npz(tmp_path, x=X, y=Y)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("x", b"neither pictures nor an array")
+    assert Cifar10(file="part.npz").splits() == {"train": 32, "val": 4, "test": 4}
 
 
 def test_damaged_part_is_one_line_wherever_the_damage_is(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Text: what becomes of characters that are not ASCII, how it is cut, and files that are none."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,8 +96,11 @@ def test_too_large_and_missing_files_are_one_line(folder: Path) -> None:
         Text(file="large.txt").splits()
     with pytest.raises(DataError, match=rf"no.txt: not in {folder}.*give the path of a UTF-8"):
         Text(file="no.txt").splits()
-    with pytest.raises(DataError, match="Is a directory"):
+    with pytest.raises(DataError, match="no regular file; put the file itself there"):
         Text(file=str(folder)).splits()
+    os.mkfifo(folder / "pipe.txt")
+    with pytest.raises(DataError, match=r"pipe.txt: no regular file; put the file itself there"):
+        Text(file="pipe.txt").splits()
 
 
 def test_settings_out_of_range_are_named() -> None:

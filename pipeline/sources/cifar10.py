@@ -163,7 +163,7 @@ def read_part(path: Path, sha256: str) -> tuple[np.ndarray, np.ndarray]:
                 f"whole numbers (n,), n at most {WHOLE}"
             )
         with np.load(path, allow_pickle=False) as content:
-            images, labels = content["x"], content["y"]
+            images, labels = content["x.npy"], content["y.npy"]
     except BROKEN as fault:
         reason = " ".join(str(fault).split())[:120]
         raise DataError(f"{path}: not an .npz file with x and y ({reason}); get it again") from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Literal
+from unicodedata import category
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -155,6 +156,8 @@ def classes_in(folder: str) -> Classes:
         label, _, file = name.partition("/")
         if not label.isprintable():
             raise DataError(f"{folder}: the class {label!r} has unprintable characters; rename it")
+        if any(category(character) in ("Cc", "Cs") for character in file):
+            raise DataError(f"{folder}/{label}: {file!r}: control characters, or no UTF-8; {_NAME}")
         files = classes.setdefault(label, {})
         if file:
             files[file] = path
@@ -183,6 +186,7 @@ def _names(root: Path) -> Iterator[tuple[str, Path]]:
         raise DataError(f"{root}: {reason}") from None
 
 
+_NAME = "rename the picture"
 _FLAT = "pictures must lie in folder/class/picture"
 
 

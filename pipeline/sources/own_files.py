@@ -1,7 +1,9 @@
 """Files that a person brings and no checksum knows: where they lie, and what they hold."""
 
 import hashlib
+import stat
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -50,6 +52,8 @@ def sha256_of(path: Path) -> str:
     """
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would be read for ever
+            raise DataError(f"{path}: no regular file; put the file itself there or remove it")
         return _sha256(path, status.st_size, status.st_mtime_ns)
     except OSError as fault:
         raise DataError(f"{path}: {fault.strerror}; make it readable or remove it") from None
@@ -92,12 +96,15 @@ def picture(
     try:
         if (size := path.stat().st_size) > MOST_BYTES:
             raise DataError(f"{name}: {size} bytes, at most {MOST_BYTES}; make it smaller")
-        with Image.open(path, formats=formats) as image:
+        with warnings.catch_warnings():  # of a size that is refused below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(path, formats=formats)
+        with opened as image:
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise DataError(f"{name}: {width}×{height} pixels, {_TOO_MANY}")
             yield image
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
+    except Image.DecompressionBombError as fault:
         pixels = "".join(c for c in str(fault).split(" pixels")[0] if c.isdigit())
         raise DataError(f"{name}: {pixels} pixels, {_TOO_MANY}") from None
     except BROKEN as fault:

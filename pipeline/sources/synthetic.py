@@ -15,7 +15,7 @@ import numpy as np
 from draw_model import noise
 from pipeline.sources.contract import About, Binarisation, Example, check_binarisation
 
-SMALLEST = 12
+SMALLEST, LARGEST = 12, 1024
 BLOCK = 256
 """Pictures drawn at once: enough for speed, few enough for the processor's cache."""
 
@@ -109,8 +109,10 @@ class Synthetic:
     binarisation: Binarisation = "dynamic"
 
     def __post_init__(self) -> None:
-        if self.size < SMALLEST:
-            raise ValueError(f"size: {self.size}; a digit needs {SMALLEST} pixels or more")
+        if not SMALLEST <= self.size <= LARGEST:
+            raise ValueError(
+                f"size: {self.size}; a digit needs {SMALLEST} pixels or more, at most {LARGEST}"
+            )
         for name, count in self.splits().items():
             if count < 1:
                 raise ValueError(f"{name}: {count}; every split needs an example or more")
