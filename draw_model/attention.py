@@ -91,8 +91,9 @@ class Attention(nn.Module):
     """A window that a linear layer places from a hidden state: ``attention(h)`` → Window.
 
     ``shape`` is (C, H, W), ``n`` ≥ 2 the side of the window. The layer's weights start as
-    N(0, ``init``²) and its bias as zeros: the first window then covers the whole image, σ and γ
-    are 1, and an untrained model sees (and is taught by) every pixel.
+    N(0, ``init``²) and its bias as zeros: the first window then spans the whole image, and σ and γ
+    are 1. What it sees, and is taught by, is the pixels within a few σ of a filter: nearly all of
+    them at N = 12 on 54×54, but hardly more than the four corners at N = 2 on 28×28.
     """
 
     offsets: Tensor

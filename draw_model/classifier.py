@@ -45,7 +45,7 @@ class ClassifierConfig:
     """What decides a classifier with a window, apart from its images and classes.
 
     ``steps`` is T, ``hidden`` D, ``read_n`` N; defaults are the paper's (Table 3, cluttered MNIST).
-    ``window_init`` and ``learned_start`` as for DRAW: the first window covers about all of x.
+    ``window_init`` and ``learned_start`` as for DRAW: the first window spans about all of x.
     """
 
     kind: Literal["classifier"] = "classifier"

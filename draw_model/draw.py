@@ -33,8 +33,7 @@ class DrawConfig:
     Bernoulli with mean σ(c_T), or Gaussian with that mean and one learned σ, for grey targets.
     ``learned_start`` learns c_0 and the first states (as the paper does); otherwise they are zeros.
     ``window_init`` is the standard deviation of the window layers' first weights: at 0.03 and
-    D = 256 the first windows stray from the whole image by a few per cent, and training begins
-    where every pixel has a gradient.
+    D = 256 the sides of the first windows stray from the image's by a tenth, their centres by less.
     """
 
     kind: Literal["draw"] = "draw"

@@ -64,6 +64,18 @@ def test_first_window_spans_first_to_last_pixel(n: int) -> None:
     assert window.as_picture().tolist() == [pytest.approx([13.5, 13.5, 27, 1])]
 
 
+@pytest.mark.parametrize(("n", "side", "seen"), [(12, 54, 1.0), (5, 28, 0.87), (2, 28, 0.08)])
+def test_first_window_sees_what_is_within_a_few_sigma_of_a_filter(
+    n: int, side: int, seen: float
+) -> None:
+    image = torch.rand(1, 1, side, side, dtype=torch.float64, requires_grad=True)
+    layer = attention(n, side, side)
+    layer.read(layer(torch.zeros(1, 6, dtype=torch.float64)), image).sum().backward()
+    assert image.grad is not None
+    share = (image.grad > 1e-3 * image.grad.max()).double().mean().item()
+    assert share == pytest.approx(seen, abs=0.01)
+
+
 def test_window_of_stride_1_and_tiny_sigma_reads_the_image_back() -> None:
     image = torch.rand(1, 3, 8, 8, dtype=torch.float64)
     whole = exact_window(8, 3.5, 1.0, 1e-3)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from draw_model import Batch, Dcgan, DcganConfig, build, from_plain, noise
 from draw_model.dcgan_players import dropped, match_gaussian, match_softmax
 from tests.digits import digits
+from tests.pasted import some
 
 MNIST = (1, 28, 28)
 SMALL = (2, 8, 12)
@@ -48,12 +49,6 @@ def lively(**values: object) -> Dcgan:
 def doubled(batch: Batch) -> Batch:
     draws = {name: value.double() for name, value in batch.noise.items()}
     return Batch(x=batch.x.double(), y=batch.y, mask=batch.mask, noise=draws)
-
-
-def some(batch: Batch, rows: list[int]) -> Batch:
-    assert batch.y is not None
-    draws = {name: value[rows] for name, value in batch.noise.items()}
-    return Batch(x=batch.x[rows], y=batch.y[rows], mask=batch.mask[rows], noise=draws)
 
 
 def counts(player: nn.Module) -> list[int]:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from draw_model import Batch, Draw, DrawConfig, build, from_plain
+from draw_model import Draw, DrawConfig, build, from_plain
 from tests import reference_draw as reference
+from tests.pasted import doubled, some
 
 Sizes = tuple[int | None, int | None, tuple[int, int, int]]
 TINY = DrawConfig(steps=3, hidden=4, latent=2, read_n=3, write_n=2, window_init=0.5)
@@ -35,17 +36,6 @@ def tiny(sizes: Sizes = SIZES[0], seed: int = 0) -> Draw:
 
 def arrays(model: Draw) -> reference.Weights:
     return {name: value.numpy() for name, value in model.state_dict().items()}
-
-
-def doubled(batch: Batch) -> Batch:
-    """Grey targets of the same shape: a likelihood must hold between 0 and 1 too."""
-    x = 0.2 + 0.5 * batch.x.double()
-    return Batch(x=x, y=batch.y, mask=batch.mask, noise={"z": batch.noise["z"].double()})
-
-
-def some(batch: Batch, rows: list[int]) -> Batch:
-    noise = {"z": batch.noise["z"][rows]}
-    return Batch(x=batch.x[rows], y=None, mask=batch.mask[rows], noise=noise)
 
 
 @pytest.mark.parametrize("sizes", SIZES)

@@ -11,6 +11,7 @@ from torch import nn
 
 from draw_model import Batch, Vae, VaeConfig, build, from_plain, noise
 from tests.digits import digits
+from tests.pasted import doubled, some
 
 MNIST = (1, 28, 28)
 ENCODER = [640, 256, 36_928, 256, 73_856, 512, 627_300, 202, 202]
@@ -30,18 +31,6 @@ def settled_vae(**values: object) -> Vae:
     for seed in range(5):
         model(doubled(model.fake_batch(6, seed)))
     return model
-
-
-def doubled(batch: Batch) -> Batch:
-    """Grey targets of the same shape: a likelihood must hold between 0 and 1 too."""
-    z = batch.noise["z"].double()
-    return Batch(x=0.2 + 0.5 * batch.x.double(), y=batch.y, mask=batch.mask, noise={"z": z})
-
-
-def some(batch: Batch, rows: list[int]) -> Batch:
-    return Batch(
-        x=batch.x[rows], y=None, mask=batch.mask[rows], noise={"z": batch.noise["z"][rows]}
-    )
 
 
 def keras_counts(module: nn.Module) -> Iterator[int]:
