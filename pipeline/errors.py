@@ -41,6 +41,12 @@ class ClusterError(PipelineError):
     exit_code = 6
 
 
+class LeaseError(PipelineError):
+    """Another process is at the same thing, which only one may do at a time."""
+
+    exit_code = 7
+
+
 class Interrupted(PipelineError):
     """Asked to stop (SIGTERM, Ctrl-C): a checkpoint was written; the same command goes on."""
 
@@ -55,6 +61,7 @@ EXIT_CODES = {
     StorageError.exit_code: "object storage unreachable, refusing, or lacking what was asked for",
     TrainingError.exit_code: "training gave up (diverged, or failed too often)",
     ClusterError.exit_code: "the Ray cluster cannot be reached or lacks the resources",
+    LeaseError.exit_code: "another process is doing the same; nothing was changed",
     130: "interrupted before training had begun",
     Interrupted.exit_code: "stopped by a signal after writing a checkpoint; run again to go on",
 }
