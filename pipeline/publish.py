@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load
 
-from draw_model import Model, Pictures
+from draw_model import ConvDraw, Model, Pictures
 from pipeline import checkpoint, pictures
 from pipeline.curves import curves_png
 from pipeline.errors import DataError
@@ -35,6 +35,7 @@ SHOWN = 30
 """Test images in the pictures of reconstructions."""
 SHOWN_TEXTS = 5
 TEXTS = "samples.txt"
+KERNELS = "kernels.png"
 SAMPLES = 100
 """Imagined images in the sample grid."""
 
@@ -95,7 +96,7 @@ def draw_pictures(
     batch = loader.batch(0, range(shown))
     samples = model.sample(SAMPLES, job.train.seed)
     drawn = pictures.of_model(samples, batch.x, model.reconstruct(batch))
-    drawn |= texts(samples, SHOWN_TEXTS)
+    drawn |= texts(samples, SHOWN_TEXTS) | kernels(model)
     tables = read_metrics(storage, run_id(job, manifest))
     for name, data in {**drawn, "curves.png": curves_png(tables)}.items():
         home.write(f"{PICTURES}/{name}", data)
@@ -106,6 +107,19 @@ def texts(samples: Pictures, most: int | None = None) -> dict[str, bytes]:
     if "codes" not in samples:
         return {}
     return {TEXTS: "\n\n".join(as_text(codes) for codes in samples["codes"][:most]).encode()}
+
+
+def kernels(model: Model) -> dict[str, bytes]:
+    """``kernels.png``: a column a first kernel, a row a channel that it reads; else nothing.
+
+    The largest weight, up or down, is white or black; 0 is grey.
+    """
+    if not isinstance(model, ConvDraw):
+        return {}
+    first = model.first_kernels()  # (M, K, 5, 5)
+    rows = first.transpose(0, 1).flatten(0, 1).unsqueeze(1)  # (K · M, 1, 5, 5)
+    shades = 0.5 + rows / (2 * rows.abs().max())
+    return {KERNELS: pictures.png(pictures.grid(shades, columns=len(first), scale=6))}
 
 
 def make_record(

@@ -35,6 +35,8 @@ FIGURES = {
     "reconstructions.png": ("Reconstructions", "Images that were not trained on, and below each "
                             "what the model made of it."),
     "reconstruction.png": ("Reconstruction, step by step", _STEPS),
+    "kernels.png": ("First kernels", "A column for each kernel, a row for each channel that it "
+                    "reads; grey is 0, white the largest weight up, black down."),
     "glimpses.gif": ("Glimpses, animated", "Where the model looks at each step, test images."),
     "glimpses.png": ("Glimpses, step by step", f"Each row is one test image. {_STEPS}"),
 }  # fmt: skip

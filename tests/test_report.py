@@ -6,15 +6,19 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
+from draw_model import ConvDraw, ConvDrawConfig, DrawConfig, build
 from pipeline import pictures, report
 from pipeline.errors import DataError
 from pipeline.listing import RunRow, list_runs, read_metrics
 from pipeline.manifest import Manifest, Shard
+from pipeline.publish import kernels
 from pipeline.records import Result, RunRecord
 from pipeline.storage import Storage, open_storage
 from pipeline.values import to_json
@@ -324,6 +328,25 @@ def test_the_storage_page_links_runs_and_lists_data_sets(storage: Storage) -> No
         assert expected in text(html)
     assert "svhn/xyz damaged manifest" in text(html)
     assert "mnist/half" not in html
+
+
+def test_the_first_kernels_of_a_model_that_has_some_stand_on_its_page() -> None:
+    model = build(ConvDrawConfig(model="each_step", kernels=3), (1, 12, 12))
+    assert isinstance(model, ConvDraw)
+    first = model.first_kernels().zero_()  # (3, 2, 5, 5), the model's own
+    first[1, 0, 2, 3], first[2, 1, 0, 4] = 3, -3
+    drawn = kernels(model)
+    with Image.open(io.BytesIO(drawn["kernels.png"])) as picture:
+        assert picture.size == (2 + 3 * 34, 2 + 2 * 34)  # 5 × 6 pixels, a frame, a gap
+        seen = {
+            (k, c, row, column): picture.getpixel((3 + 34 * k + 6 * column, 3 + 34 * c + 6 * row))
+            for k, c, row, column in np.ndindex(3, 2, 5, 5)
+        }
+    assert seen.pop((1, 0, 2, 3)) == (255, 255, 255)
+    assert seen.pop((2, 1, 0, 4)) == (0, 0, 0)
+    assert set(seen.values()) == {(128, 128, 128)}
+    assert "First kernels. A column for each kernel" in text(page(record(), pictures=drawn))
+    assert kernels(build(DrawConfig(), (1, 12, 12))) == {}
 
 
 def test_an_empty_storage_has_a_page(storage: Storage) -> None:
