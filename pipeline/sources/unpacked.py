@@ -1,8 +1,8 @@
 """Source files that are slow to open: unpacked into the cache, once for all processes."""
 
+import fcntl
 import gzip
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,25 +22,31 @@ def kept(name: str, key: str, make: Callable[[Path], None]) -> Path:
     """A folder in the cache of the data set ``name`` that ``make`` has filled.
 
     ``key`` must say all that decides its content. The folder appears whole or not at all; of two
-    processes that make it at once, one wins and the other's is thrown away.
+    processes that need it, one makes it and the other waits; what a killed one left goes first.
     Raises DataError when the disk is full or the cache cannot be written.
     """
     folder = cache_folder(name) / f"unpacked-{key}"
     if folder.is_dir():
         return folder
+    temporary = folder.with_name(f".unpacking-{key}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unpacking-"))
-        try:
-            make(temporary)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with folder.with_name(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel if this process dies
+            if folder.is_dir():
+                return folder
+            for left in folder.parent.glob(".unpacking-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            temporary.mkdir()
+            try:
+                make(temporary)
+                temporary.rename(folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
     except OSError as fault:
-        if not folder.is_dir():
-            raise DataError(
-                f"{folder}: {fault.strerror}; free space or set DRAW_CACHE to another folder"
-            ) from None
+        raise DataError(
+            f"{folder}: {fault.strerror}; free space or set DRAW_CACHE to another folder"
+        ) from None
     return folder
 
 
