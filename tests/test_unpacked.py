@@ -1,9 +1,7 @@
-"""The cache of unpacked sources: made once, by one process, and nothing left of one that died."""
+"""The cache of unpacked sources: made once for all that need it, and nothing left of what died."""
 
-import multiprocessing
-import os
-import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,50 +15,32 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "some"
 
 
-def _keep(seconds: float, log: Path) -> None:
-    def make(folder: Path) -> None:
-        (folder / "half").write_bytes(bytes(1 << 16))
-        with log.open("a") as file:
-            file.write("made\n")
-        time.sleep(seconds)
-        (folder / "half").rename(folder / "whole")
-
-    kept("some", "key", make)
-
-
-def started(seconds: float, log: Path):  # type: ignore[no-untyped-def]
-    process = multiprocessing.get_context("spawn").Process(target=_keep, args=(seconds, log))
-    process.start()
-    return process
+def fill(folder: Path) -> None:
+    (folder / "whole").write_bytes(bytes(1 << 16))
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def test_a_killed_unpacking_is_invisible_and_its_bytes_go_with_the_next(
-    cache: Path, tmp_path: Path
-) -> None:
-    log = tmp_path / "log"
-    process = started(60, log)
-    deadline = time.monotonic() + 30
-    while not log.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert names(cache) == ["half"]
-    assert not (cache / "unpacked-key").exists()
-    _keep(0, log)
-    assert names(cache) == ["whole"]
-    assert names(cache / "unpacked-key") == ["whole"]
+@pytest.mark.parametrize("left", ["key", "another", "1a2b3c"])
+def test_what_a_killed_unpacking_left_goes_with_the_next(cache: Path, left: str) -> None:
+    (cache / f".unpacking-{left}").mkdir(parents=True)
+    (cache / f".unpacking-{left}" / "half").write_bytes(bytes(1 << 16))
+    assert names(kept("some", "key", fill)) == ["whole"]
+    assert names(cache) == [".lock", "unpacked-key", "unpacked-key/whole"]
 
 
-def test_of_two_processes_one_unpacks_and_the_other_waits(cache: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    both = [started(1.0, log) for _ in range(2)]
-    for process in both:
-        process.join(30)
-    assert [process.exitcode for process in both] == [0, 0]
-    assert log.read_text() == "made\n"
-    assert names(cache) == ["whole"]
+def test_of_several_that_need_it_one_unpacks_and_the_others_wait(cache: Path) -> None:
+    made = []
+
+    def slowly(folder: Path) -> None:
+        made.append(folder)
+        time.sleep(0.2)
+        fill(folder)
+
+    with ThreadPoolExecutor(3) as pool:
+        folders = list(pool.map(lambda _: kept("some", "key", slowly), range(3)))
+    assert folders == [cache / "unpacked-key"] * 3
+    assert len(made) == 1
+    assert names(cache) == [".lock", "unpacked-key", "unpacked-key/whole"]
