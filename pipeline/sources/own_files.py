@@ -42,6 +42,8 @@ def find(name: str, file: str, advice: str) -> Path:
     if given.is_absolute() and given.exists():
         return given
     looked = ", ".join(map(str, folders)) or "any folder (DRAW_DATA is not set)"
+    if given.exists():  # where this process happens to stand, which no other machine knows
+        advice = f"write its whole path, {given.absolute()}"
     raise DataError(f"{file}: not in {looked}; {advice}")
 
 
