@@ -219,9 +219,10 @@ def test_folder_that_is_not_sorted_into_classes_is_one_line(root: Path, spoil, w
 def test_folder_beside_this_process_is_not_taken_but_its_whole_path_is_said(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(root)
-    with pytest.raises(DataError, match=f"red: not in .*; write its whole path, {root}/red$"):
-        Images(folder="red").splits()
+    monkeypatch.setenv("DRAW_DATA", str(root / "elsewhere"))
+    monkeypatch.chdir(root.parent)
+    with pytest.raises(DataError, match=f"images: not in .*; write its whole path, {root}$"):
+        Images().splits()
 
 
 def test_what_is_no_file_is_one_line_and_is_not_waited_for(root: Path) -> None:
