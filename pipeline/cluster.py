@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Literal
 
 from pipeline.errors import ClusterError
 from pipeline.job import Job
@@ -34,7 +35,7 @@ class Placement:
     """How many workers, on what, with how many cores each."""
 
     workers: int
-    device: str
+    device: Literal["cpu", "cuda"]
     cpus: int
 
 
@@ -44,7 +45,9 @@ def place(job: Job, resources: dict[str, float]) -> Placement:
     Raises ClusterError when the job asks for GPUs and there are none.
     """
     wanted, gpus, cpus = job.cluster, int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
-    device = wanted.device if wanted.device != "auto" else ("cuda" if gpus else "cpu")
+    device: Literal["cpu", "cuda"] = "cuda" if gpus else "cpu"
+    if wanted.device != "auto":
+        device = wanted.device
     if device == "cuda" and not gpus:
         raise ClusterError(
             "cluster.device is cuda, the cluster has no GPU; use auto or cpu, or another cluster"

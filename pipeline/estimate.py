@@ -52,8 +52,7 @@ def estimate(job: Job) -> Estimate:
         torch.manual_seed(job.train.seed)
         model = model_for(job, shape, len(about.classes))
     batch = model.fake_batch(job.train.batch_size // job.train.accumulation)
-    with FlopCounterMode(display=False) as counter:
-        _backward(model, batch)
+    flops = flops_an_example(model) * job.train.batch_size
     seconds = _step_seconds(job, model, batch) * job.train.accumulation
     steps = plan.steps_per_epoch(splits["train"], job.train.batch_size)
     total = steps * job.train.total_epochs
@@ -65,12 +64,21 @@ def estimate(job: Job) -> Estimate:
         shards=sum(math.ceil(count / SHARD_EXAMPLES) for count in splits.values()),
         steps_an_epoch=steps,
         total_steps=total,
-        flops_a_step=float(counter.get_total_flops()) * job.train.accumulation,
+        flops_a_step=flops,
         memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
         step_seconds=seconds,
         examples_per_second=job.train.batch_size / seconds,
         hours=seconds * total / 3600,
     )
+
+
+def flops_an_example(model: Model, count: int = 2) -> float:
+    """Multiplications and additions of matrix products and convolutions, forward and backward."""
+    batch = model.fake_batch(count)
+    with FlopCounterMode(display=False) as counter:
+        _backward(model, batch)
+    model.zero_grad(set_to_none=True)
+    return float(counter.get_total_flops()) / count
 
 
 def _backward(model: Model, batch: Batch) -> None:

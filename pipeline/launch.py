@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pipeline.cluster import Placement, check_fits, place
@@ -33,12 +33,15 @@ def launch(
     storage: Storage,
     *,
     progress: Callable[[Row], None],
-    stopping: threading.Event,
+    stopping: Callable[[], bool],
     ours: bool,
+    report: Callable[[Row], None] = lambda row: None,
 ) -> Outcome:
-    """Trains on the connected cluster; ``progress`` hears rank 0's newest row now and then.
+    """Trains on the connected cluster; ``progress`` hears rank 0's newest row now and then,
+    ``report`` every validation, a little later than it happens.
 
-    Setting ``stopping`` makes the workers write a checkpoint and leave: Interrupted is raised.
+    When ``stopping`` says so, the workers write a checkpoint and leave: Interrupted is raised; so
+    they do, without waiting for them, when ``report`` or ``progress`` raises.
     Raises ClusterError, TrainingError and what the workers raised as PipelineError.
     """
     import ray
@@ -60,24 +63,40 @@ def launch(
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
     asked, said = False, time.monotonic()
-    while thread.is_alive():
-        thread.join(0.3)
-        if stopping.is_set() and not asked:
-            asked = internal_kv._internal_kv_put(f"{channel}:stop", "1") is not None
-        if row := internal_kv._internal_kv_get(f"{channel}:row"):
-            progress(json.loads(row))
-            said = time.monotonic()
-        elif time.monotonic() - said > 30:
-            said = time.monotonic()
-            log.warning(
-                "waiting for %d workers with %d cores each to start", placement.workers,
-                placement.cpus,
-            )  # fmt: skip
-        for key in internal_kv._internal_kv_list(f"{channel}:note:"):
-            log.warning("%s", (internal_kv._internal_kv_get(key) or b"").decode())
-            internal_kv._internal_kv_del(key)
+    try:
+        while thread.is_alive():
+            thread.join(0.3)
+            if stopping() and not asked:
+                asked = internal_kv._internal_kv_put(f"{channel}:stop", "1") is not None
+            if row := internal_kv._internal_kv_get(f"{channel}:row"):
+                progress(json.loads(row))
+                said = time.monotonic()
+            elif time.monotonic() - said > 30:
+                said = time.monotonic()
+                log.warning(
+                    "waiting for %d workers with %d cores each to start", placement.workers,
+                    placement.cpus,
+                )  # fmt: skip
+            for note in _taken(f"{channel}:note:"):
+                log.warning("%s", note)
+            for validation in _taken(f"{channel}:report:"):
+                report(json.loads(validation))
+    except BaseException:
+        internal_kv._internal_kv_put(f"{channel}:stop", "1")
+        raise
+    for validation in _taken(f"{channel}:report:"):
+        report(json.loads(validation))
     internal_kv._internal_kv_del(channel, del_by_prefix=True)
     return _settled(outcome[0], placement)
+
+
+def _taken(prefix: str) -> Iterator[str]:
+    """What workers left under a prefix, in order of its keys; it is gone afterwards."""
+    from ray.experimental import internal_kv
+
+    for key in sorted(internal_kv._internal_kv_list(prefix)):
+        yield (internal_kv._internal_kv_get(key) or b"").decode()
+        internal_kv._internal_kv_del(key)
 
 
 def _trainer(

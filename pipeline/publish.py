@@ -40,15 +40,21 @@ SAMPLES = 100
 """Imagined images in the sample grid."""
 
 
-def publish(job: Job, manifest: Manifest, storage: Storage, outcome: Outcome) -> RunRecord:
-    """Weights and pictures of the best checkpoint, then the record, then the pages."""
+def publish(
+    job: Job, manifest: Manifest, storage: Storage, outcome: Outcome, *, index: bool = True
+) -> RunRecord:
+    """Weights and pictures of the best checkpoint, then the record, then the pages.
+
+    ``index=False`` leaves the storage's own page as it is.
+    """
     home = storage.below(run_path(run_id(job, manifest)))
     model, weights_sha256 = publish_weights(job, manifest, home, outcome.best_step)
     draw_pictures(job, manifest, storage, home, model)
     record = make_record(job, manifest, storage, outcome, weights_sha256)
     home.write(RECORD, to_json(record))
     write_run_page(storage, record.id)
-    write_storage_page(storage)
+    if index:
+        write_storage_page(storage)
     return record
 
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import FrameType
@@ -20,6 +20,7 @@ from pipeline.manifest import Manifest
 from pipeline.metrics import Row
 from pipeline.prepare import prepare
 from pipeline.records import JOB, PAGE, RECORD, RunRecord, run_path
+from pipeline.sources import DataConfig
 from pipeline.storage import Storage, open_storage
 from pipeline.terminal import Advance, Terminal
 from pipeline.train import train
@@ -69,8 +70,10 @@ def run(job: Job, terminal: Terminal, *, without_ray: bool = False) -> Finished:
     storage = open_storage(job.storage)
     storage.preflight()
     with StopRequests() as stopping:
-        manifest, ours = _prepare_and_connect(job, storage, terminal, stopping, without_ray)
-        done = _complete(job, manifest, storage)
+        (manifest,), ours = prepare_and_connect(
+            [job.data], storage, terminal, stopping, with_ray=not without_ray
+        )
+        done = complete(job, manifest, storage)
         if done:
             return Finished(record=done, page=_page(storage, done.id), already=True)
         with torch.device("meta"):
@@ -92,7 +95,7 @@ def run(job: Job, terminal: Terminal, *, without_ray: bool = False) -> Finished:
                 from pipeline.launch import launch
 
                 outcome = launch(
-                    job, manifest, storage, progress=progress, stopping=stopping, ours=ours
+                    job, manifest, storage, progress=progress, stopping=stopping.is_set, ours=ours
                 )
                 stop_ray()
     with terminal.stage("publish"):
@@ -100,21 +103,25 @@ def run(job: Job, terminal: Terminal, *, without_ray: bool = False) -> Finished:
     return Finished(record=record, page=_page(storage, record.id), already=False)
 
 
-def _prepare_and_connect(
-    job: Job, storage: Storage, terminal: Terminal, stopping: StopRequests, without_ray: bool
-) -> tuple[Manifest, bool]:
-    """The manifest, and whether a Ray cluster was started here.
+def prepare_and_connect(
+    sets: Sequence[DataConfig],
+    storage: Storage,
+    terminal: Terminal,
+    stopping: StopRequests,
+    *,
+    with_ray: bool,
+) -> tuple[list[Manifest], bool]:
+    """The data sets' manifests, and whether a Ray cluster was started here.
 
     Ray takes seconds to start, so the shards are made meanwhile. Ray has the main thread: what it
     starts dies with the thread that started it.
     """
     with ThreadPoolExecutor(1) as background, terminal.stage("prepare") as advance:
-        prepared = background.submit(
-            prepare, job.data, storage, progress=_interruptible(advance, stopping)
-        )
-        ours = not without_ray and start_ray()
+        progress = _interruptible(advance, stopping)
+        prepared = [background.submit(prepare, one, storage, progress=progress) for one in sets]
+        ours = with_ray and start_ray()
         stopping.listen()
-        return prepared.result(), ours
+        return [one.result() for one in prepared], ours
 
 
 def _interruptible(advance: Advance, stopping: threading.Event) -> Advance:
@@ -147,7 +154,8 @@ def _note(row: Row) -> str:
     )
 
 
-def _complete(job: Job, manifest: Manifest, storage: Storage) -> RunRecord | None:
+def complete(job: Job, manifest: Manifest, storage: Storage) -> RunRecord | None:
+    """The record of the job's run if it is there: then nothing is left to do."""
     home = storage.below(run_path(run_id(job, manifest)))
     if not home.exists(RECORD):
         return None

@@ -4,21 +4,23 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, JobError
 from pipeline.job import Job
 from pipeline.job_file import check_job
-from pipeline.manifest import Manifest
+from pipeline.space import corners
 from pipeline.storage import Storage
 from pipeline.values import STRICT, digest, from_json, to_json, to_plain
 
 log = logging.getLogger(__name__)
 STUDIES = "studies"
-STUDY, STUDY_JOB, TRIALS, LEASE = "study.json", "job.yaml", "trials", "lease"
+STUDY, STUDY_JOB, STUDY_PAGE = "study.json", "job.yaml", "index.html"
+TRIALS, STARTS, LEASE = "trials", "starts", "lease"
 Status = Literal["waiting", "running", "finished", "stopped", "unfinished", "failed"]
 
 
@@ -180,11 +182,45 @@ def trial_job(job: Job, values: dict[str, Any], seed: int) -> Job:
     return check_job(plain, f"{job.name} with {shown}:")
 
 
-def full_amount(job: Job, manifests: Sequence[Manifest], epochs: int) -> float:
-    """What a trial spends that is not stopped: examples, or the seconds that the job allows."""
+def check_space(job: Job) -> None:
+    """Makes the jobs of the space's corners. Raises JobError for the first that is none."""
     assert job.search is not None
-    given: float | None = getattr(job.search.scheduler, "full", None)
-    return given or float(epochs * max(m.splits["train"] for m in manifests))
+    for values in corners(job.search):
+        try:
+            trial_job(job, values, job.train.seed)
+        except JobError as fault:
+            raise JobError(f"search.space: {str(fault).splitlines()[0]}") from None
+
+
+def data_jobs(job: Job) -> list[Job]:
+    """Trial jobs, one for each data set that the space names."""
+    assert job.search is not None
+    keys = [key for key in job.search.space if key.startswith("data.")]
+    lists = [job.search.space[key].listed or [] for key in keys]
+    return [
+        trial_job(job, dict(zip(keys, values, strict=True)), job.train.seed)
+        for values in product(*lists)
+    ]
+
+
+def longest_epochs(job: Job) -> int:
+    """Epochs of the trials that train longest."""
+    assert job.search is not None
+    tried = job.search.space.get("train.total_epochs")
+    return max(tried.corners) if tried else job.train.total_epochs
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Start:
+    """``starts/000002.json``: one start of the search, and how long it has been at it."""
+
+    started: str
+    seconds: float
+
+
+def read_starts(study: Storage) -> list[Start]:
+    keys = [entry.key for entry in study.list(STARTS)]
+    return [from_json(Start, study.read(key), study.address(key)) for key in keys]
 
 
 def write_trial(study: Storage, trial: TrialRecord) -> None:

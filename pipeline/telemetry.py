@@ -77,7 +77,11 @@ class Listener:
 
     def report(self, row: Row) -> None:
         from ray import train as ray_train
+        from ray.experimental import internal_kv
 
+        if self.rank == 0:
+            key = f"{self.channel}:report:{row['step']:012d}"
+            internal_kv._internal_kv_put(key, json.dumps(row))
         self.validation.set(row["loss"])
         ray_train.report({k: v for k, v in row.items() if isinstance(v, int | float)})
 

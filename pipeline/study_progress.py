@@ -1,0 +1,96 @@
+"""How far a search is, for all who look: the terminal, the study's page and files, its record."""
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+from types import TracebackType
+
+from pipeline.errors import PipelineError
+from pipeline.job_file import dump_job
+from pipeline.report import write_storage_page
+from pipeline.study import STARTS, STUDY, STUDY_JOB, Start, StudyRecord, TrialRecord, best_trial
+from pipeline.study_export import write_exports
+from pipeline.study_page import write_study_page
+from pipeline.study_run import Study
+from pipeline.terminal import Terminal
+from pipeline.values import to_json
+
+log = logging.getLogger(__name__)
+PACE_S = 10.0
+"""Seconds between two writings of the page."""
+
+
+class Progress:
+    """Speaks while the search runs; a thread of its own writes the page after what has changed."""
+
+    def __init__(self, study: Study, trials: dict[int, TrialRecord], terminal: Terminal) -> None:
+        self.study, self.trials, self.terminal = study, trials, terminal
+        self.start = f"{STARTS}/{len(study.starts) + 1:06d}.json"
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.page = study.home.address("index.html")
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._writing, daemon=True)
+
+    def __enter__(self) -> "Progress":
+        self.study.home.write(STUDY_JOB, dump_job(self.study.job).encode())
+        self._stage = self.terminal.stage("search")
+        self._advance = self._stage.__enter__()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        self._write()
+        self._stage.__exit__(kind, fault, trace)
+
+    def turn(self) -> None:
+        """Says on the terminal where the search is; called often."""
+        trials = list(self.trials.values())
+        search = self.study.search
+        best = best_trial(trials, search.mode)
+        report = best.best(search.mode) if best else None
+        note = f"{sum(t.status == 'running' for t in trials)} running"
+        if best and report:
+            note += f"  best {search.metric} {report.value:.4g} (trial {best.number})"
+        self._advance(sum(t.settled for t in trials), search.total, note)
+
+    def finish(self) -> StudyRecord:
+        """Writes the study's record; the page follows when the search is left."""
+        starts = [*(one.started for one in self.study.starts), self.started]
+        record = self.study.record(list(self.trials.values()), min(starts))
+        self.study.home.write(STUDY, to_json(record))
+        return record
+
+    def _writing(self) -> None:
+        """Writes when something has changed; a page that cannot be written ends no search."""
+        seen: list[TrialRecord] = []
+        while not self._over.wait(PACE_S):
+            now = list(self.trials.values())
+            if now != seen:
+                seen = now
+                try:
+                    self._write()
+                except PipelineError as fault:
+                    log.warning("%s; the page is written again later", fault)
+
+    def _write(self) -> None:
+        home, study = self.study.home, self.study
+        seconds = time.monotonic() - study.began
+        home.write(self.start, to_json(Start(started=self.started, seconds=seconds)))
+        try:  # TEMPORARY
+            from pipeline.study_export import write_exports
+            from pipeline.study_page import write_study_page
+
+            write_exports(study.storage, study.id)
+            write_study_page(study.storage, study.id)
+        except ImportError as e:
+            print("TEMP", e)
+        if self._over.is_set():
+            write_storage_page(study.storage)
