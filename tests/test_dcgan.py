@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from draw_model import Batch, Dcgan, DcganConfig, build, from_plain, noise
 from draw_model.dcgan_players import dropped, match_gaussian, match_softmax
 from tests.digits import digits
-from tests.pasted import some
+from tests.pasted import batch_of, some
 
 MNIST = (1, 28, 28)
 SMALL = (2, 8, 12)
@@ -89,19 +89,29 @@ def test_the_generator_starts_from_the_planes_it_is_named_for(
     assert len(ups) == {"7x7": 3, "4x4": 4}[name]
 
 
-@pytest.mark.parametrize(("init", "low", "high"), [("normal", 0.0195, 0.0205), ("xavier", 0, 1)])
-def test_first_weights_spread_as_they_should(init: str, low: float, high: float) -> None:
+def test_layers_follow_each_other_as_in_the_figures() -> None:
+    model = lively()
+    names = [type(one).__name__ for one in model.generator]
+    ups = ["ConvTranspose2d", "BatchNorm", "ReLU"] * 2
+    assert names == ["Linear", "Unflatten", "BatchNorm", *ups, "ConvTranspose2d", "Tanh"]
+    player = model.discriminator.eval()
+    x = expected = torch.randn(3, *SMALL, dtype=torch.float64)
+    for layer, norm in zip(player.convolutions, player.norms, strict=True):
+        expected = norm(torch.maximum(layer(expected), 0.2 * layer(expected)))
+    torch.testing.assert_close(player(x), player.answer(expected.flatten(1))[:, 0])
+
+
+@pytest.mark.parametrize("init", ["normal", "xavier"])
+def test_first_weights_spread_as_they_should(init: str) -> None:
     model = dcgan(MNIST, init=init)
     for player in (model.generator, model.discriminator):
         for layer in player.modules():
             if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
                 continue
             fan = sum(layer.weight.shape[:2]) * layer.weight[0, 0].numel()
-            spread = layer.weight.std().item()
+            spread = 0.02 if init == "normal" else (2 / fan) ** 0.5
             if layer.weight.numel() > 10_000:
-                assert low < spread < high
-                if init == "xavier":
-                    assert spread == pytest.approx((2 / fan) ** 0.5, rel=0.03)
+                assert layer.weight.std().item() == pytest.approx(spread, rel=0.03)
             assert layer.bias is not None
             assert not layer.bias.any()
 
@@ -340,9 +350,7 @@ def test_a_player_that_learns_alone_on_digits_lowers_its_own_cost(
     history = []
     for step in range(16):
         rows = [(16 * step + place) % 64 for place in range(16)]
-        draws = noise.draw(model.noise_shapes(), 0, "train", step, range(16))
-        mask = torch.ones(16, dtype=torch.bool)
-        terms = model(Batch(x=x[rows], y=y[rows], mask=mask, noise=draws))
+        terms = model(batch_of(model, x[rows], y[rows], step))
         model.zero_grad()
         terms["loss"].mean().backward()
         optimizer.step()

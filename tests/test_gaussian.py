@@ -26,6 +26,14 @@ def test_kl_equals_torch_distributions(normal: torch.Tensor) -> None:
     torch.testing.assert_close(kl_to_unit(mu, log_sigma), expected, rtol=1e-12, atol=1e-12)
 
 
+def test_kl_keeps_its_digits_near_the_prior_in_float32() -> None:
+    log_sigma = torch.linspace(5e-4, 2e-3, 100)[:, None]
+    exact = kl_to_unit(torch.zeros(100, 1).double(), log_sigma.double())
+    torch.testing.assert_close(
+        kl_to_unit(torch.zeros(100, 1), log_sigma).double(), exact, rtol=1e-3, atol=0
+    )
+
+
 def test_bernoulli_equals_torch_distributions(normal: torch.Tensor) -> None:
     x = (normal.flip(1) > 0).double()
     expected = -Bernoulli(logits=normal).log_prob(x).sum((1, 2))

@@ -70,6 +70,11 @@ def test_forget_gate_starts_open() -> None:
     assert bias[[0, 2, 3]].abs().max() == 0
 
 
+def test_gru_starts_by_keeping_its_memory() -> None:
+    bias = GRU((3,), 4).gate_bias.detach()
+    assert bias.tolist() == [0, 0, 0, 0, *[FORGET_BIAS] * 4]
+
+
 @pytest.mark.parametrize("kind", CELLS)
 def test_memory_stays_in_float32_under_autocast(kind: str) -> None:
     torch.manual_seed(0)

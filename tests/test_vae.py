@@ -50,6 +50,17 @@ def test_parameters_are_as_many_as_the_tables_of_the_source_say() -> None:
     assert sum(DECODER) == 831_597
 
 
+def test_weights_start_as_keras_starts_them_but_for_the_first_sigma_of_1() -> None:
+    model = vae()
+    for layer in (model.encoder[3], model.encoder[10], model.decoder[2], model.decoder[5]):
+        fan = sum(layer.weight.shape[:2]) * layer.weight[0, 0].numel()
+        assert layer.weight.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.03)
+        assert layer.bias is not None
+        assert not layer.bias.any()
+    _, log_sigma = model.encode(torch.rand(4, *MNIST))
+    assert not log_sigma.any()
+
+
 @pytest.mark.parametrize("shape", [MNIST, (3, 32, 32), (1, 4, 8)])
 @pytest.mark.parametrize("latent", [2, 100])
 def test_terms_and_pictures_are_shaped_as_the_contract_says(
