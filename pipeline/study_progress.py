@@ -84,13 +84,7 @@ class Progress:
         home, study = self.study.home, self.study
         seconds = time.monotonic() - study.began
         home.write(self.start, to_json(Start(started=self.started, seconds=seconds)))
-        try:  # TEMPORARY
-            from pipeline.study_export import write_exports
-            from pipeline.study_page import write_study_page
-
-            write_exports(study.storage, study.id)
-            write_study_page(study.storage, study.id)
-        except ImportError as e:
-            print("TEMP", e)
+        write_exports(study.storage, study.id)
+        write_study_page(study.storage, study.id)
         if self._over.is_set():
             write_storage_page(study.storage)

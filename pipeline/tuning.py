@@ -151,16 +151,15 @@ class Proposals(Forgotten, Searcher):
     """Hands out trials: first those that were cut off, then new ones, until there are none."""
 
     def __init__(
-        self, again: list[TrialRecord], new: list[int], propose: Callable[[int], TrialRecord | None],
+        self,
+        again: list[TrialRecord],
+        new: list[int],
+        propose: Callable[[int], TrialRecord | None],
         stopping: Callable[[], bool],
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
-        self.again, self.new, self.propose, self.stopping = (
-            list(again),
-            list(new),
-            propose,
-            stopping,
-        )
+        self.again, self.new = list(again), list(new)
+        self.propose, self.stopping = propose, stopping
 
     def suggest(self, trial_id: str) -> Any:
         if self.stopping():
