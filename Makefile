@@ -14,7 +14,7 @@ help:            ## this list
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,store]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,search,store]'
 	touch $@
 
 run: $(BIN)/.installed    ## run $(JOB), by default the quick start, on this machine

@@ -30,7 +30,7 @@ def read_job(
     Raises JobError: one line for each fault, naming file, line, key path, what was found and the
     nearest right thing.
     """
-    plain, places = _parse(_text(path), str(path))
+    plain, places = parse(_text(path), str(path))
     for assignment in sets:
         places[_override(plain, assignment)] = f"--set {assignment}:"
     plain = _expand(plain, (), str(path), places, env)
@@ -75,7 +75,7 @@ def _text(path: str | Path) -> str:
         raise JobError(f"{path}: byte {fault.start} is not UTF-8; save it as UTF-8") from None
 
 
-def _parse(text: str, where: str) -> tuple[dict[str, Any], Places]:
+def parse(text: str, where: str) -> tuple[dict[str, Any], Places]:
     """The plain mapping and where each key path stands, as ``file:line:``."""
     places: Places = {}
     depth = 0

@@ -16,11 +16,13 @@ sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 s
 sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
 plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer estimate
 recorder train cluster telemetry launch contact_sheet pictures curves listing report publish
-study study_stats terminal run verbs commands
+study study_stats study_tables study_events study_export terminal run verbs commands
 """.split()  # noqa: SIM905
 """A module of pipeline/ imports, at its top, only from those before it."""
 ONLY_IN = {
-    "ray": {"cluster", "launch", "telemetry"},
+    "ray": {"cluster", "launch", "telemetry", "trial", "tuning", "search"},
+    "optuna": {"tpe"},
+    "tensorboardX": {"study_events"},
     "boto3": {"storage_s3", "storage_s3_errors"},
     "botocore": {"storage_s3", "storage_s3_errors"},
     "webdataset": {"shards"},
