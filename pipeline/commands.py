@@ -35,7 +35,7 @@ DATASET: Arguments = (
 )
 VERBS = {
     "run": Verb(
-        help="run a job to its end, from wherever it was cut off",
+        help="run a job, or its search, to its end, from wherever it was cut off",
         act=verbs.run,
         arguments=(*JOB, (("--without-ray",), {"action": "store_true", "help":
                    "one worker in this process"})),
@@ -71,6 +71,22 @@ VERBS = {
         ),
     ),
     "runs": Verb(help="list the runs in a storage", act=verbs.runs, arguments=STORAGE),
+    "studies": Verb(
+        help="list the searches in a storage", act=verbs.studies, arguments=STORAGE
+    ),
+    "study": Verb(
+        help="show a search, write its best trial as a job, its files, or its page again",
+        act=verbs.study,
+        arguments=(
+            (("action",), {"choices": ("show", "best", "export", "compare", "report")}),
+            (("study",), {"help": "a study's id, or a unique beginning of it"}),
+            *STORAGE,
+            (("--out",), {"metavar": "PATH", "help": "best: the job file to write; export: the "
+                          "folder"}),
+            (("--train",), {"action": "store_true", "help": "best: run the job"}),
+            (("--with",), {"dest": "other", "metavar": "STUDY", "help": "compare: the other one"}),
+        ),
+    ),
     "report": Verb(help="write a run's page again", act=verbs.report, arguments=RUN),
     "schema": Verb(help="print the JSON schema of job files", act=verbs.schema),
 }  # fmt: skip

@@ -19,9 +19,9 @@ from pipeline.errors import ClusterError, Interrupted
 from pipeline.job import Job
 from pipeline.run import StopRequests, prepare_and_connect
 from pipeline.storage import open_storage
-from pipeline.study import LEASE, StudyRecord, TrialRecord, check_space, data_jobs, write_trial
+from pipeline.study import LEASE, StudyRecord, TrialRecord, data_jobs, write_trial
 from pipeline.study_progress import Progress
-from pipeline.study_run import Study, check_models
+from pipeline.study_run import Study, check_models, check_space
 from pipeline.terminal import Terminal
 from pipeline.trial import run_trial
 from pipeline.values import digest, to_plain

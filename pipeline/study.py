@@ -10,11 +10,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.errors import DataError, JobError
+from pipeline.errors import DataError
 from pipeline.job import Job
-from pipeline.job_file import check_job
-from pipeline.space import corners
-from pipeline.storage import Storage
+from pipeline.job_file import check_job, parse
+from pipeline.storage import NotFound, Storage
 from pipeline.values import STRICT, digest, from_json, to_json, to_plain
 
 log = logging.getLogger(__name__)
@@ -179,17 +178,7 @@ def trial_job(job: Job, values: dict[str, Any], seed: int) -> Job:
         else:
             place[last] = value
     shown = ", ".join(f"{path} = {value}" for path, value in values.items())
-    return check_job(plain, f"{job.name} with {shown}:")
-
-
-def check_space(job: Job) -> None:
-    """Makes the jobs of the space's corners. Raises JobError for the first that is none."""
-    assert job.search is not None
-    for values in corners(job.search):
-        try:
-            trial_job(job, values, job.train.seed)
-        except JobError as fault:
-            raise JobError(f"search.space: {str(fault).splitlines()[0]}") from None
+    return check_job(plain, f"{job.name} with {shown}")
 
 
 def data_jobs(job: Job) -> list[Job]:
@@ -221,6 +210,18 @@ class Start:
 def read_starts(study: Storage) -> list[Start]:
     keys = [entry.key for entry in study.list(STARTS)]
     return [from_json(Start, study.read(key), study.address(key)) for key in keys]
+
+
+def read_study_job(study: Storage) -> Job:
+    """The job of a study by its folder. Raises DataError where there is none."""
+    where = study.address(STUDY_JOB)
+    try:
+        job = check_job(parse(study.read(STUDY_JOB).decode(errors="replace"), where)[0], where)
+    except NotFound:
+        raise DataError(f"{where}: there is no such study; run its job first") from None
+    if job.search is None:
+        raise DataError(f"{where}: has no section search; run the study's job again")
+    return job
 
 
 def write_trial(study: Storage, trial: TrialRecord) -> None:

@@ -25,6 +25,7 @@ from pipeline.study import (
     read_trials,
     study_id,
     study_path,
+    trial_job,
 )
 from pipeline.tpe import ask
 from pipeline.trial import Shared, measured, reports_of_run
@@ -122,6 +123,16 @@ class Study:
             versions=versions(),
             **count,
         )
+
+
+def check_space(job: Job) -> None:
+    """Makes the jobs of the space's corners. Raises JobError for the first that is none."""
+    assert job.search is not None
+    for values in corners(job.search):
+        try:
+            trial_job(job, values, job.train.seed)
+        except JobError as fault:
+            raise JobError(f"search.space: {str(fault).splitlines()[0]}") from None
 
 
 def check_models(study: Study) -> None:

@@ -57,7 +57,14 @@ def _record(home: Any) -> Any:
 def run(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.run import run as run_job
 
-    finished = run_job(_job(options), terminal, without_ray=options.without_ray)
+    job = _job(options)
+    if job.search is not None:
+        from pipeline.study_verbs import search
+
+        if options.without_ray:
+            raise JobError("--without-ray: a search needs Ray; leave it out, or search: null")
+        return search(job, terminal)
+    finished = run_job(job, terminal, without_ray=options.without_ray)
     if finished.already:
         terminal.say(f"{finished.record.id} is already complete; change a value to train anew")
     terminal.table(finished.record.id, summary_rows(finished.record))
@@ -67,6 +74,10 @@ def run(options: argparse.Namespace, terminal: Terminal) -> Any:
 
 def check(options: argparse.Namespace, terminal: Terminal) -> Any:
     job = _job(options)
+    if job.search is not None:
+        from pipeline.study_run import check_space
+
+        check_space(job)
     terminal.say(f"{options.job}: a good job, {job.name}")
     return to_plain(job)
 
@@ -207,6 +218,18 @@ def runs(options: argparse.Namespace, terminal: Terminal) -> Any:
         if not options.json:
             print(f"{row.id:40} {row.status:12} {bound}")
     return [to_plain(row) for row in rows]
+
+
+def studies(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.study_verbs import studies as list_studies
+
+    return list_studies(_storage(options), options)
+
+
+def study(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.study_verbs import study as act
+
+    return act(_storage(options), options, terminal)
 
 
 def report(options: argparse.Namespace, terminal: Terminal) -> Any:
