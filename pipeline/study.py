@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, JobError
 from pipeline.job import Job
 from pipeline.job_file import check_job, parse
 from pipeline.storage import NotFound, Storage
@@ -168,16 +168,15 @@ def trial_key(number: int) -> str:
 def trial_job(job: Job, values: dict[str, Any], seed: int) -> Job:
     """The ordinary job of one trial. Raises JobError when the values do not make one."""
     plain = to_plain(replace(job, search=None))
+    shown = ", ".join(f"{path} = {value}" for path, value in values.items())
     for path, value in {**values, "train.seed": seed}.items():
         *sections, last = path.split(".")
         place = plain
         for section in sections:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
-                break  # the check below says that it is no section
-        else:
-            place[last] = value
-    shown = ", ".join(f"{path} = {value}" for path, value in values.items())
+                raise JobError(f"{job.name} with {shown}: {path}: {section} is no section")
+        place[last] = value
     return check_job(plain, f"{job.name} with {shown}")
 
 
