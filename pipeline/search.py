@@ -29,7 +29,7 @@ from pipeline.values import digest, to_plain
 log = logging.getLogger(__name__)
 LEAVING_S = 20.0
 """What trials get to write a checkpoint and leave when the search is asked to stop."""
-LEASE_S = 15.0
+LEASE_S = 10.0
 TUNE = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the records say it all
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
