@@ -21,7 +21,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.errors import LeaseError, PipelineError, StorageError
+from pipeline.errors import DataError, LeaseError, PipelineError, StorageError
 from pipeline.storage import NotFound, Storage
 from pipeline.values import STRICT, from_json, to_json
 
@@ -227,7 +227,11 @@ def _create(storage: Storage, prefix: str, number: int, hold: Hold) -> bool:
 
 def _read(storage: Storage, prefix: str, number: int) -> Hold:
     key = _key(prefix, number)
-    return from_json(Hold, storage.read(key), storage.address(key))
+    data = storage.read(key)
+    try:
+        return from_json(Hold, data, storage.address(key))
+    except DataError as fault:
+        raise DataError(f"{fault}; remove it if nobody is at work here") from None
 
 
 def _refusal(storage: Storage, prefix: str, present: Hold) -> LeaseError:

@@ -13,7 +13,7 @@ from threading import Barrier
 
 import pytest
 
-from pipeline.errors import LeaseError
+from pipeline.errors import DataError, LeaseError
 from pipeline.lease import KEPT, hold
 from pipeline.storage import Storage, open_storage
 
@@ -230,6 +230,27 @@ def test_who_slept_while_numbers_were_cleaned_up_does_not_win_with_an_old_one(tm
             assert not storage.exists("lease/000002.json")
             assert len(names(storage)) == KEPT
             other.require()
+
+
+def test_a_renewal_whose_reply_was_lost_counts_as_ours(storage):
+    with hold(storage, "lease") as lease:
+        storage.write("lease/000002.json", storage.read("lease/000001.json"))
+        lease.renew()
+        assert lease.number == 3
+        lease.require()
+
+
+def test_a_damaged_number_is_named_and_nothing_is_taken(tmp_path):
+    storage = open_storage(str(tmp_path))
+    storage.write("lease/notes.txt", b"not a number")
+    for data in (b"", b"[]", b'{"holder": "x", "until": 1e400}', b"\xff"):
+        storage.write("lease/000007.json", data)
+        with (
+            pytest.raises(DataError, match=r"/lease/000007.json: .*; remove it if nobody is"),
+            hold(storage, "lease"),
+        ):
+            raise AssertionError("taken over what cannot be read")
+    assert names(storage) == ["lease/000007.json", "lease/notes.txt"]
 
 
 def test_a_store_that_is_gone_for_a_while_costs_nothing(tmp_path):
