@@ -7,7 +7,7 @@ STORE  ?= build/store
 
 export RAY_USAGE_STATS_ENABLED = 0
 
-.PHONY: run test check lint types faults bench store schema clean help
+.PHONY: run test browser check lint types faults bench store schema clean help
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -20,11 +20,18 @@ $(BIN)/.installed: pyproject.toml constraints.txt
 run: $(BIN)/.installed    ## run $(JOB), by default the quick start, on this machine
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pipeline run $(JOB)
 
-test: $(BIN)/.installed   ## lint, types and the whole test suite
+test: $(BIN)/.installed browser  ## lint, types and the whole test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests
+
+browser:         ## chromium and its driver, which open the pages of studies in the tests
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver; \
+	else echo "tests need chromium and chromedriver: sudo apt-get install chromium chromium-driver"; \
+	  exit 1; fi
 
 faults: $(BIN)/.installed ## kill workers, drivers and clusters at random; end with the same weights
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.faults.kill_loop

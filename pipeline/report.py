@@ -62,7 +62,7 @@ def run_page(
     results = [known[name] for name in sorted(known, key=_split_order)]
     terms = {k: v for result in results for k, v in result.terms.items()}
     kl = {r.split: r.terms["kl_per_step"] for r in results if "kl_per_step" in r.terms}
-    return _render(
+    return render(
         "run.html",
         record=record,
         run_id=run_id,
@@ -88,7 +88,7 @@ def storage_page(
     rows: Sequence[RunRow], datasets: Mapping[str, Manifest | None] | None = None
 ) -> str:
     """The way in: all runs, and data sets by path (None: its manifest cannot be read)."""
-    return _render("index.html", rows=rows, datasets=datasets or {})
+    return render("index.html", rows=rows, datasets=datasets or {})
 
 
 def write_run_page(storage: Storage, run_id: str) -> str:
@@ -207,7 +207,8 @@ def moment(iso: str | None) -> str:
     return iso[:16].replace("T", " ") if iso else "–"
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """A page from its template; values that are markup already say so there."""
     pages = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

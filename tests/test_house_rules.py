@@ -16,7 +16,8 @@ sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 s
 sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
 plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer estimate
 recorder train cluster telemetry launch contact_sheet pictures curves listing report publish
-study study_stats study_tables study_events study_export serve terminal run verbs commands
+study study_stats study_view study_answer study_header study_rows study_page
+study_tables study_events study_export serve terminal run verbs commands
 """.split()  # noqa: SIM905
 """A module of pipeline/ imports, at its top, only from those before it."""
 ONLY_IN = {
@@ -28,6 +29,7 @@ ONLY_IN = {
     "webdataset": {"shards"},
     "matplotlib": {"curves"},
     "jinja2": {"report"},
+    "vl_convert": {"study_page"},
     "scipy": {"sources.svhn", "study_stats"},
     "h5py": {"sources.digit_struct"},
 }
