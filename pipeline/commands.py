@@ -87,6 +87,16 @@ VERBS = {
             (("--with",), {"dest": "other", "metavar": "STUDY", "help": "compare: the other one"}),
         ),
     ),
+    "serve": Verb(
+        help="serve a storage's pages to this machine's browser, read-only",
+        act=verbs.serve,
+        arguments=(
+            *STORAGE,
+            (("--host",), {"default": "127.0.0.1", "help": "another address to listen at: "
+                           "everybody who reaches it reads the whole storage"}),
+            (("--port",), {"type": int, "default": 8700, "help": "0 for any that is free"}),
+        ),
+    ),
     "report": Verb(help="write a run's page again", act=verbs.report, arguments=RUN),
     "schema": Verb(help="print the JSON schema of job files", act=verbs.schema),
 }  # fmt: skip

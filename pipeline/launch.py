@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import threading
 import time
 import uuid
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 5
 """Times that Ray waits a minute for room for all workers: enough for an autoscaler."""
+SAID_AFTER_S = 30
+"""Seconds without a step after which the terminal says what is waited for."""
 COLLECTIVE_TIMEOUT_S = 300
 """A rank that waits longer for the others fails, and all start again: never a silent hang."""
 
@@ -62,32 +65,44 @@ def launch(
 
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    asked, said = False, time.monotonic()
+    waited = time.monotonic() + SAID_AFTER_S
     try:
         while thread.is_alive():
             thread.join(0.3)
-            if stopping() and not asked:
-                asked = internal_kv._internal_kv_put(f"{channel}:stop", "1") is not None
-            if row := internal_kv._internal_kv_get(f"{channel}:row"):
-                progress(json.loads(row))
-                said = time.monotonic()
-            elif time.monotonic() - said > 30:
-                said = time.monotonic()
-                log.warning(
-                    "waiting for %d workers with %d cores each to start", placement.workers,
-                    placement.cpus,
-                )  # fmt: skip
-            for note in _taken(f"{channel}:note:"):
-                log.warning("%s", note)
-            for validation in _taken(f"{channel}:report:"):
-                report(json.loads(validation))
+            if _pass_on(channel, stopping, progress, report):
+                waited = math.inf
+            elif time.monotonic() > waited:
+                waited = time.monotonic() + SAID_AFTER_S
+                log.warning("waiting for %d workers with %d cores each to start",
+                            placement.workers, placement.cpus)  # fmt: skip
     except BaseException:
         internal_kv._internal_kv_put(f"{channel}:stop", "1")
         raise
-    for validation in _taken(f"{channel}:report:"):
-        report(json.loads(validation))
+    _pass_on(channel, stopping, progress, report)
     internal_kv._internal_kv_del(channel, del_by_prefix=True)
     return _settled(outcome[0], placement)
+
+
+def _pass_on(
+    channel: str,
+    stopping: Callable[[], bool],
+    progress: Callable[[Row], None],
+    report: Callable[[Row], None],
+) -> bool:
+    """What the workers said since the last time, and to them whether they have to leave.
+
+    Returns whether they train yet."""
+    from ray.experimental import internal_kv
+
+    if stopping():
+        internal_kv._internal_kv_put(f"{channel}:stop", "1")
+    if row := internal_kv._internal_kv_get(f"{channel}:row"):
+        progress(json.loads(row))
+    for note in _taken(f"{channel}:note:"):
+        log.warning("%s", note)
+    for validation in _taken(f"{channel}:report:"):
+        report(json.loads(validation))
+    return row is not None
 
 
 def _taken(prefix: str) -> Iterator[str]:

@@ -93,8 +93,11 @@ def _best(view: StudyView) -> str:
         f"({interval_text(around, metric)}) on validation, trial {trial.number}, after "
         f"{report.examples:,} examples"
     )
-    levels = [[axis.level(t.values.get(axis.path)) for axis in pair] for t in ranked]
-    rival = next((i for i in range(1, len(ranked)) if levels[i] != levels[0]), None)
+
+    def levels(number: int) -> list[int | None]:
+        return [axis.level(ranked[number].values.get(axis.path)) for axis in pair]
+
+    rival = next((i for i in range(1, len(ranked)) if levels(i) != levels(0)), None)
     if rival is None:
         return f"{text}; no other setting of these has a value yet."
     second = best_report(ranked[rival], view.search.mode)

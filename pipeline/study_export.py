@@ -6,11 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.errors import DataError, JobError
+from pipeline.errors import JobError
 from pipeline.job import Job
-from pipeline.job_file import check_job, parse
-from pipeline.storage import NotFound, Storage, open_storage
-from pipeline.study import STUDY_JOB, TrialRecord, read_trials, study_path
+from pipeline.storage import Storage, open_storage
+from pipeline.study import TrialRecord, read_study_job, read_trials, study_path
 from pipeline.study_tables import ended, tables
 
 TENSORBOARD, OPTUNA = "tensorboard", "optuna.log"
@@ -55,18 +54,6 @@ def export_to(storage: Storage, study_id: str, folder: str | Path) -> list[str]:
         for key, path in sorted(files.items()):
             target.upload(key, path)
     return [target.address(key) for key in sorted(files)]
-
-
-def read_study_job(study: Storage) -> Job:
-    """The job of a study by its folder. Raises DataError where there is none."""
-    where = study.address(STUDY_JOB)
-    try:
-        job = check_job(parse(study.read(STUDY_JOB).decode(errors="replace"), where)[0], where)
-    except NotFound:
-        raise DataError(f"{where}: not there, so there is no such study; list them first") from None
-    if job.search is None:
-        raise DataError(f"{where}: has no section search; run the study's job again")
-    return job
 
 
 def require_optuna() -> None:

@@ -84,7 +84,7 @@ class Progress:
         home, study = self.study.home, self.study
         seconds = time.monotonic() - study.began
         home.write(self.start, to_json(Start(started=self.started, seconds=seconds)))
-        write_exports(study.storage, study.id)
+        write_exports(study.storage, study.id, study.job, list(self.trials.values()))
         write_study_page(study.storage, study.id)
         if self._over.is_set():
             write_storage_page(study.storage)

@@ -79,6 +79,8 @@ def shown(value: Any) -> str:
     """A value of a job file in few characters: text as it is, all else as JSON."""
     if isinstance(value, str):
         return value
+    if type(value) is int:
+        return str(value)  # as JSON has it too, but a hundred times for each trial
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.4g}"
     return json.dumps(value, ensure_ascii=False)

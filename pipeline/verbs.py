@@ -232,6 +232,12 @@ def study(options: argparse.Namespace, terminal: Terminal) -> Any:
     return act(_storage(options), options, terminal)
 
 
+def serve(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.serve import serve as serve_storage
+
+    serve_storage(_storage(options), options.host, options.port, terminal.say)
+
+
 def report(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.report import write_run_page, write_storage_page
 

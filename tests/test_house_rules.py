@@ -17,7 +17,8 @@ sources.text sources.images sources.digit_struct sources.svhn_numbers sources sp
 plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer estimate
 recorder train cluster telemetry launch contact_sheet pictures curves listing report publish
 study study_stats study_view study_answer study_header study_rows study_page
-study_tables study_events study_export serve terminal run verbs commands
+study_tables study_events study_export serve terminal run tpe trial study_run tuning
+study_progress search study_verbs verbs commands
 """.split()  # noqa: SIM905
 """A module of pipeline/ imports, at its top, only from those before it."""
 ONLY_IN = {
