@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import checkpoint
-from pipeline.errors import DataError
+from pipeline.errors import DataError, PipelineError
 from pipeline.manifest import Manifest
 from pipeline.records import ATTEMPTS, METRICS, PAGE, RECORD, RunRecord, run_path
 from pipeline.storage import NotFound, Storage
+from pipeline.study import STUDIES, STUDY, best_trial, read_study_job, read_trials, study_path
 from pipeline.values import from_json
 
 
@@ -44,6 +45,26 @@ class RunRow:
     epochs: float | None = None
     examples_per_second: float | None = None
     step: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRow:
+    """One search in the list. ``best`` is the best value of ``metric`` on validation; ``trials``
+    are known ``of`` those wanted. ``status`` is complete, unfinished or damaged."""
+
+    id: str
+    status: str
+    page: bool
+    name: str = ""
+    trials: int = 0
+    of: int = 0
+    metric: str = ""
+    best: float | None = None
+
+
+def list_studies(storage: Storage) -> list[StudyRow]:
+    """All searches of a storage by id; a damaged one is a row too."""
+    return [_study_row(storage, study) for study in storage.folders(STUDIES)]
 
 
 def list_runs(storage: Storage) -> list[RunRow]:
@@ -96,6 +117,28 @@ def read_optional(storage: Storage, key: str) -> bytes | None:
         return storage.read(key)
     except NotFound:
         return None
+
+
+def _study_row(storage: Storage, study: str) -> StudyRow:
+    home = storage.below(study_path(study))
+    page = home.exists(PAGE)
+    try:
+        job, trials = read_study_job(home), read_trials(home)
+    except PipelineError:
+        return StudyRow(id=study, status="damaged", page=page)
+    assert job.search is not None
+    best = best_trial(trials, job.search.mode)
+    report = best.best(job.search.mode) if best else None
+    return StudyRow(
+        id=study,
+        status="complete" if home.exists(STUDY) else "unfinished",
+        page=page,
+        name=job.name,
+        trials=len(trials),
+        of=job.search.total,
+        metric=job.search.metric,
+        best=report.value if report else None,
+    )
 
 
 def _row(storage: Storage, run_id: str) -> RunRow:

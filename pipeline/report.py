@@ -12,8 +12,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pipeline import checkpoint, curves
 from pipeline.listing import (
     RunRow,
+    StudyRow,
     list_datasets,
     list_runs,
+    list_studies,
     read_attempts,
     read_metrics,
     read_optional,
@@ -85,10 +87,23 @@ def run_page(
 
 
 def storage_page(
-    rows: Sequence[RunRow], datasets: Mapping[str, Manifest | None] | None = None
+    rows: Sequence[RunRow],
+    datasets: Mapping[str, Manifest | None] | None = None,
+    studies: Sequence[StudyRow] = (),
 ) -> str:
-    """The way in: all runs, and data sets by path (None: its manifest cannot be read)."""
-    return render("index.html", rows=rows, datasets=datasets or {})
+    """The way in: all runs, searches, and data sets by path (None: its manifest is damaged).
+
+    Runs that bear the name of a search are its trials: they are counted, and on its own page.
+    """
+    names = {study.name for study in studies if study.name}
+    own = [row for row in rows if (row.name or row.id.rpartition("-")[0]) not in names]
+    return render(
+        "index.html",
+        rows=own,
+        trials=len(rows) - len(own),
+        datasets=datasets or {},
+        studies=studies,
+    )
 
 
 def write_run_page(storage: Storage, run_id: str) -> str:
@@ -115,7 +130,8 @@ def write_run_page(storage: Storage, run_id: str) -> str:
 
 def write_storage_page(storage: Storage) -> str:
     """Writes the storage's index.html from its runs and data sets, and returns its key."""
-    storage.write(PAGE, storage_page(list_runs(storage), list_datasets(storage)).encode())
+    page = storage_page(list_runs(storage), list_datasets(storage), list_studies(storage))
+    storage.write(PAGE, page.encode())
     return PAGE
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from pipeline.errors import DataError, JobError, StorageError
 from pipeline.job import Job
 from pipeline.job_file import dump_job
+from pipeline.listing import list_studies
 from pipeline.storage import Storage, open_storage
 from pipeline.study import (
     STUDIES,
-    STUDY,
     TrialRecord,
     best_trial,
     read_study_job,
@@ -72,32 +72,12 @@ def search(job: Job, terminal: Terminal) -> Any:
 
 
 def studies(storage: Storage, options: argparse.Namespace) -> Any:
-    listed: list[dict[str, Any]] = []
-    for name in storage.folders(STUDIES):
-        home = storage.below(study_path(name))
-        try:
-            job, trials = read_study_job(home), read_trials(home)
-        except (DataError, StorageError, JobError) as fault:
-            listed.append({"id": name, "status": "damaged", "reason": str(fault)})
-            continue
-        assert job.search is not None
-        best = best_trial(trials, job.search.mode)
-        report = best.best(job.search.mode) if best else None
-        listed.append(
-            {
-                "id": name,
-                "status": "complete" if home.exists(STUDY) else "unfinished",
-                "trials": len(trials),
-                "of": job.search.total,
-                "metric": job.search.metric,
-                "best": report.value if report else None,
-            }
-        )
-    for row in listed:
+    rows = list_studies(storage)
+    for row in rows:
+        value = "–" if row.best is None else f"{row.metric} {row.best:.4g}"
         if not options.json:
-            value = "–" if row.get("best") is None else f"{row['metric']} {row['best']:.4g}"
-            print(f"{row['id']:40} {row['status']:11} {row.get('trials', 0):5} trials  {value}")
-    return listed
+            print(f"{row.id:40} {row.status:11} {row.trials:5} of {row.of:5} trials  {value}")
+    return [to_plain(row) for row in rows]
 
 
 def study(storage: Storage, options: argparse.Namespace, terminal: Terminal) -> Any:

@@ -15,8 +15,8 @@ sources.binarised_mnist sources.canvas sources.cluttered sources.two_digits
 sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 sources.quickdraw
 sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
 plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer estimate
-recorder train cluster telemetry launch contact_sheet pictures curves listing report publish
-study study_stats study_view study_answer study_header study_rows study_page
+recorder train cluster telemetry launch contact_sheet pictures curves study listing report publish
+study_stats study_view study_answer study_header study_rows study_page
 study_tables study_events study_export serve terminal run tpe trial study_run tuning
 study_progress search study_verbs verbs commands
 """.split()  # noqa: SIM905
