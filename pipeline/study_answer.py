@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pipeline.study_stats import (
     Axis,
@@ -112,7 +113,7 @@ def _best(view: StudyView) -> str:
 def _brings(view: StudyView, one: Axis, other: Axis) -> str:
     """At the furthest amount where the key's extreme levels can be compared within two levels of
     the other key; failing that, where they can be in one."""
-    tables = [(amount, view.map(one, other, amount)) for amount in _fair(view)]
+    tables = [(amount, fair.map(one, other, amount)) for fair, amount in _fair(view)]
     found = [(amount, table, effect(table)) for amount, table in tables]
     known_ones = [(a, t, e) for a, t, e in found if e is not None]
     if not known_ones:
@@ -133,10 +134,14 @@ def _brings(view: StudyView, one: Axis, other: Axis) -> str:
     return f"{text}{_last_step(view, one, table, main)}."
 
 
-def _fair(view: StudyView) -> list[float | None]:
-    """Amounts at which trials are comparable; their own ends only where none is stopped."""
-    stopped = view.search.scheduler.kind != "none"
-    return view.amounts[1:] if stopped and view.amounts[1:] else [None, *view.amounts[1:]]
+def _fair(view: StudyView) -> list[tuple[StudyView, float | None]]:
+    """Amounts at which trials are comparable; their own ends only where none is stopped, and only
+    of those that are trained in full."""
+    amounts: list[tuple[StudyView, float | None]] = [(view, a) for a in view.amounts[1:]]
+    if view.search.scheduler.kind != "none":
+        return amounts
+    finished = [trial for trial in view.trials if trial.status == "finished"]
+    return [(replace(view, trials=finished), None), *amounts]
 
 
 def _span(found: Effect) -> int:

@@ -78,7 +78,7 @@ def _key(axis: Axis) -> dict[str, Any]:
 def _places(views: Sequence[StudyView]) -> list[str]:
     """What each place of comparison is called."""
     most = max(views, key=lambda view: len(view.amounts))
-    titles = ["end of each trial, its best value"]
+    titles = ["each trial so far, its best value"]
     for place in range(1, len(most.amounts)):
         found = {
             f"{view.amounts[place]:,.0f} {view.unit}" for view in views if place < len(view.amounts)

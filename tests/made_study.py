@@ -7,6 +7,7 @@ example takes 0.2 ms + 0.08 ms · T · N / 8. Trials with lr > 0.05 have no fini
 fortieth fails. Halving stops trials as they come, in the order of their numbers.
 """
 
+import bisect
 import io
 import math
 import random
@@ -81,10 +82,10 @@ def _trial(
             status, reason = "failed", "loss was not finite 20 times in a row; lower train.lr"
             break
         if isinstance(rule, Asha) and amount in rungs:
-            value = reports[-1].value
-            passed.setdefault(amount, []).append(math.inf if value is None else value)
-            ranked = sorted(passed[amount])
-            if passed[amount][-1] > ranked[int((len(ranked) - 1) / rule.reduction)]:
+            value = math.inf if reports[-1].value is None else reports[-1].value
+            ranked = passed.setdefault(amount, [])
+            bisect.insort(ranked, value)
+            if value > ranked[int((len(ranked) - 1) / rule.reduction)]:
                 status, reason = (
                     "stopped",
                     f"rung {rungs.index(amount) + 1}, {amount:,.0f} examples",

@@ -50,6 +50,15 @@ def test_three_sentences_name_the_best_and_what_either_key_brings():
     assert "its last step, 8 to 12, leaves the loss as it is, which may be chance" in window
 
 
+def test_trials_that_still_run_do_not_tell_what_a_key_brings():
+    view = study((2, 4, 5.0), (4, 4, 4.0), (4, 4, 1.0))
+    running = replace(view.trials[2], status="running", reports=[replace(
+        view.trials[2].reports[0], examples=50)])  # fmt: skip
+    found = answer(replace(view, trials=[*view.trials[:2], running]))
+    assert "trial 2" in found[0]
+    assert found[1].startswith("Going from 2 to 4 in glimpses T lowers the loss by 1, ")
+
+
 def test_close_trials_are_not_told_apart_and_unknown_errors_are_said():
     close = study((2, 4, 5.0), (4, 4, 5.01))
     assert "(too close to tell them apart)" in answer(close)[0]

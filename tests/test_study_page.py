@@ -175,7 +175,9 @@ def test_failed_trials_are_there_with_their_reason(browser, page, large):
     Select(browser.find_element(By.ID, "status")).select_by_value("failed")
     failed = [str(t.number) for t in large.trials if t.status == "failed"]
     assert sorted(column(browser, "trial")) == sorted(failed)
-    assert all(reason.startswith("loss was not finite") for reason in column(browser, "reason"))
+    assert all(
+        reason.startswith("loss was not finite") for reason in column(browser, "reason, run")
+    )
 
 
 def test_pages_of_the_table_hold_fifty_rows(browser, page):
@@ -278,7 +280,7 @@ def test_a_wicked_name_is_text(browser, folder):
     browser.find_element(By.ID, "trial-close").click()
     scroll_through(browser)
     search(browser, "window.hit")
-    assert WICKED in column(browser, "reason")
+    assert WICKED in column(browser, "reason, run")
     assert script(browser, "window.hit") is None
     assert complaints(browser) == []
 

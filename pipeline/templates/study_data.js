@@ -42,16 +42,16 @@ function compared(trial, place = chosen.place) {
   };
 }
 
-// Where the page compares at first: the furthest rung at which three quarters of the map's cells
-// still have a trial. At their ends, trials have trained for different lengths.
+// Where the page compares at first: the furthest amount at which three quarters of the map's cells
+// that have a value at all have one. By their best values so far, trials of different lengths are
+// side by side.
 function firstPlace() {
   const cellsAt = (place) =>
     new Set(TRIALS.filter((t) => t.at[place]).map((t) => `${t.levels[0]},${t.levels[1]}`)).size;
-  const rungs = Math.max(...DATA.studies.map((study) => study.rungs.length));
-  for (let place = rungs; place > 1; place -= 1) {
-    if (cellsAt(place) >= 0.75 * cellsAt(1)) return place;
+  for (let place = DATA.places.length - 1; place > 0; place -= 1) {
+    if (cellsAt(place) >= 0.75 * cellsAt(0)) return place;
   }
-  return Math.min(rungs, 1);
+  return DATA.studies.some((study) => study.rungs.length) ? 1 : 0;
 }
 chosen.place = firstPlace();
 if (DATA.studies.every((study) => study.unit === "seconds")) chosen.unit = "seconds";
@@ -59,7 +59,7 @@ if (DATA.studies.every((study) => study.unit === "seconds")) chosen.unit = "seco
 // "at rung 2 (1,800 examples)": a place within a sentence.
 function placeText() {
   const [, name, amount] = /^(.*?): (.*)$/.exec(DATA.places[chosen.place]) || [];
-  return name ? `at ${name} (${amount})` : "each at its best value";
+  return name ? `at ${name} (${amount})` : "by best value so far";
 }
 
 function better(a, b) {
@@ -85,9 +85,8 @@ function metricText(value) {
 }
 
 function intervalText(found) {
-  return found && found.low !== null
-    ? `${metricText(found.low)} – ${metricText(found.high)}`
-    : NONE;
+  if (!found || found.low === null) return NONE;
+  return `${metricText(found.low).replace(" %", "")} – ${metricText(found.high)}`;
 }
 
 // A value of a parameter.
@@ -99,6 +98,7 @@ function valueText(value) {
 
 function secondsText(seconds) {
   if (typeof seconds !== "number") return NONE;
+  if (seconds >= 100 && seconds < 600) return `${(seconds / 60).toFixed(1)} min`;
   if (seconds < 100) return `${number(seconds, 3)} s`;
   const whole = Math.round(seconds / 60);
   return whole < 120

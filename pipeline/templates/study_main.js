@@ -36,10 +36,17 @@ function noteCurves() {
   const all = TRIALS.filter((trial) => compared(trial, 0)).length,
     drawn = curveTrials().length;
   const count = (status) => TRIALS.filter((trial) => trial.status === status).length;
+  const shapes = [
+    ["stopped", "squares"],
+    ["failed", "crosses"],
+  ].filter(([status]) => count(status));
+  const ends = shapes
+    .map(([status, shape]) => `; ${shape}: ends of ${number(count(status))} ${status}`)
+    .join("");
   note(
     "curves-note",
-    `${number(drawn)}${drawn < all ? ` of ${number(all)}` : ""} trials; squares are ends of the ${number(count("stopped"))} that were stopped, ` +
-      `crosses of the ${number(count("failed"))} that failed${rungRows(chosen.unit).length ? "; dashed lines are the rungs" : ""}. What lies far above or below the others is cut off.`,
+    `${number(drawn)}${drawn < all ? ` of ${number(all)}` : ""} trials${ends}${rungRows(chosen.unit).length ? "; dashed lines are the rungs" : ""}. ` +
+      `What lies far above or below the others is cut off.`,
   );
 }
 
@@ -59,7 +66,7 @@ function noteImportance() {
 function noteSlices() {
   note(
     "slices-note",
-    `${DATA.metric} of ${number(valued().length)} trials against each parameter, ${placeText()}; ticks and lines are the medians of each level.`,
+    `The ${DATA.metric} of ${number(valued().length)} trials against each parameter, ${placeText()}; ticks and lines are the medians of each level.`,
   );
 }
 

@@ -108,7 +108,7 @@ function showMap() {
   const here = TRIALS.filter((trial) => compared(trial)).length;
   byId("map-note").textContent =
     `Best ${DATA.metric} of each cell on the validation split, its 95 % interval, how many of its trials came to the place of comparison, ` +
-    `and the least and greatest value of these. ${number(here)} of ${number(TRIALS.length)} trials have a value ${placeText()}. The best cell is framed.`;
+    `and the least and greatest value of these. ${number(here)} of ${number(TRIALS.length)} trials have a value${chosen.place ? ` ${placeText()}` : ""}. The best cell is framed.`;
   showLegend(
     edges,
     values.length > 1,

@@ -16,7 +16,7 @@ function height(trial, place) {
   return Math.min(1, Math.max(0, (on(value) - on(low)) / (on(high) - on(low))));
 }
 
-function axisLabels(edges) {
+function axisLabels(edges, beyond) {
   const rows = DATA.keys.flatMap((key) => {
     const count = key.kind === "listed" ? key.names.length : key.edges.length;
     return Array.from({ length: count }, (_, i) => ({
@@ -27,7 +27,7 @@ function axisLabels(edges) {
   });
   const last = [
     [1, metricText(edges[0])],
-    [0, metricText(edges[1])],
+    [0, (beyond ? (LESS ? "≥ " : "≤ ") : "") + metricText(edges[1])],
   ];
   return [...rows, ...last.map(([y, text]) => ({ axis: DATA.metric, y, text }))];
 }
@@ -97,6 +97,7 @@ function axisLayers(names, labels, x, y) {
 function parallelSpec() {
   const trials = parallelTrials().sort((a, b) => better(compared(b).value, compared(a).value));
   const edges = frame(trials.map((trial) => compared(trial).value));
+  const beyond = trials.some((trial) => better(compared(trial).value, edges[1]) > 0);
   const names = [...DATA.keys.map((key) => key.label), DATA.metric];
   const x = parallelAxis(names);
   const y = {
@@ -131,7 +132,7 @@ function parallelSpec() {
           },
         },
       },
-      ...axisLayers(names, axisLabels(edges), x, y),
+      ...axisLayers(names, axisLabels(edges, beyond), x, y),
     ],
   });
 }

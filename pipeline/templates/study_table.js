@@ -35,7 +35,7 @@ const COLUMNS = [
   { name: "test", title: "test", of: (t) => t.test, text: (t) => metricText(t.test) },
   {
     name: "reason",
-    title: "reason",
+    title: "reason, run",
     of: (t) => t.reason || null,
     text: (t) => t.reason || NONE,
     words: true,
@@ -115,8 +115,12 @@ function rowOf(trial) {
     return make("td", { class: kind, "data-label": column.title }, text);
   });
   const row = make("tr", { "data-trial": trial.id, class: `is-${trial.status}` }, ...cells);
-  if (trial.page)
-    row.lastChild.append(" ", make("a", { class: "run", href: runPage(trial) }, "run"));
+  if (trial.page) {
+    const last = row.lastChild;
+    last.classList.remove("none");
+    if (!trial.reason) last.textContent = "";
+    last.append(" ", make("a", { class: "run", href: runPage(trial) }, "page of its run"));
+  }
   return row;
 }
 
