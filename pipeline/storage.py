@@ -22,6 +22,8 @@ from pipeline.errors import StorageError
 TEMPORARY = ".tmp-"
 """Names that begin so are half-written files of a folder store; no key may hold one."""
 
+PREFLIGHT = "preflight"
+"""Where stores are tried out; nothing stays there."""
 Names = list[str]
 Progress = Callable[[int], None]
 """Called with the number of bytes that have gone over since the last call."""
@@ -119,19 +121,20 @@ class Storage(ABC):
 
     def preflight(self) -> Preflight:
         """Tries every kind of access on a probe object, which is removed again."""
-        probe = self.below(f"preflight-{uuid.uuid4().hex}")
+        probe, name = self.below(PREFLIGHT), uuid.uuid4().hex
+        kept, once = f"{name}-probe", f"{name}-once"
         try:
-            probe.write("probe", b"old")
-            probe.write("probe", b"new")
-            if probe.read("probe") != b"new" or [e.key for e in probe.list()] != ["probe"]:
+            probe.write(kept, b"old")
+            probe.write(kept, b"new")
+            if probe.read(kept) != b"new" or kept not in [e.key for e in probe.list()]:
                 raise StorageError(
                     f"{self.url}: a probe was written but does not read and list as written; "
                     "use a store with strong consistency"
                 )
-            probe.create("once", b"first")
-            create_once = not probe.create("once", b"second") and probe.read("once") == b"first"
+            probe.create(once, b"first")
+            create_once = not probe.create(once, b"second") and probe.read(once) == b"first"
         finally:
-            probe.delete("probe", "once")
+            probe.delete(kept, once)
         return Preflight(url=self.url, create_once=create_once)
 
 

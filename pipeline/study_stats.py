@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -30,8 +30,6 @@ class Axis:
     kind: str
     names: tuple[str, ...]
     edges: tuple[float, ...] = ()
-    whole: bool = False
-    """Whether its values are whole numbers."""
 
     def level(self, value: Any) -> int | None:
         """Index of the level that a value belongs to; None for a value of no level."""
@@ -107,11 +105,8 @@ def _axis(path: str, values: Values, label: str) -> Axis:
         edges = [first + (last - first) * part for part in parts]
     if whole:
         edges = [math.ceil(edge - 1e-9) for edge in edges]
-    pairs = pairwise(edges)
-    names = [f"{a}–{b - 1}" if whole else f"{a:.2g}–{b:.2g}" for a, b in pairs]
-    return Axis(
-        path=path, label=label, kind=kind, names=tuple(names), edges=tuple(edges), whole=whole
-    )
+    names = [f"{a}–{b - 1}" if whole else f"{a:.2g}–{b:.2g}" for a, b in pairwise(edges)]
+    return Axis(path=path, label=label, kind=kind, names=tuple(names), edges=tuple(edges))
 
 
 def _listed(path: str, values: Iterable[Any], label: str) -> Axis:
@@ -122,21 +117,27 @@ def _listed(path: str, values: Iterable[Any], label: str) -> Axis:
     return Axis(path=path, label=label, kind="listed", names=tuple(names))
 
 
-def best_report(trial: TrialRecord, mode: str) -> Report | None:
-    """The report with the best finite value; the earliest of equals."""
+def best_report(trial: TrialRecord, mode: str, last_step: float = math.inf) -> Report | None:
+    """The report with the best finite value until a step; the earliest of equals."""
     sign = 1 if mode == "min" else -1
-    finite = [report for report in trial.reports if known(report.value)]
+    finite = [r for r in trial.reports if r.step <= last_step and known(r.value)]
     return min(finite, key=lambda report: sign * (report.value or 0.0), default=None)
 
 
 def reached(trial: TrialRecord, amount: float | None, unit: str, mode: str) -> Report | None:
     """What a trial is compared by: its best report, or with an ``amount`` of examples or seconds
-    the first report at or after it. None if it never came there, or its value there is no number.
+    the first report at or after it, with the best value until then: that of the checkpoint which
+    so much training leaves. None if it never came there or had no finite value on the way.
     """
     if amount is None:
         return best_report(trial, mode)
-    report = trial.at(amount * (1 - 1e-9), unit)
-    return report if report is not None and known(report.value) else None
+    there = trial.at(amount * (1 - 1e-9), unit)
+    if there is None:
+        return None
+    best = best_report(trial, mode, there.step)
+    if best is None or best.value == there.value:
+        return best and there
+    return replace(there, value=best.value, stderr=best.stderr)
 
 
 def interval(value: float | None, stderr: float | None, metric: str) -> Interval | None:

@@ -73,12 +73,15 @@ def test_levels_may_be_texts_truths_lists_and_nothing():
     assert [axis.level(v) for v in ("both", True, [1, 2], None, 1)] == [0, 1, 2, 3, None]
 
 
-def test_a_trial_is_compared_by_its_best_report_or_by_the_first_at_a_rung():
+def test_a_trial_is_compared_by_its_best_report_or_by_its_best_value_until_a_rung():
     one = trial(1, [3.0, NAN, 1.0, 2.0])
+    at_the_end = reached(one, 400, "examples", "min")
+    assert (at_the_end.examples, at_the_end.value) == (400, 1.0)
     assert reached(one, None, "examples", "min").examples == 300
     assert reached(one, None, "examples", "max").examples == 100
     assert reached(one, 250, "examples", "min").examples == 300
-    assert reached(one, 20, "seconds", "min") is None, "there its value is no number"
+    assert reached(one, 20, "seconds", "min").value == 3.0, "there it is no number"
+    assert reached(trial(3, [NAN, 1.0]), 10, "seconds", "min") is None
     assert reached(one, 401, "examples", "min") is None, "it never came there"
     assert reached(trial(2, [None]), None, "examples", "min") is None
 
