@@ -148,6 +148,22 @@ def test_the_working_directory_is_shipped_with_its_mode_bits(head):
 
 
 @pytest.mark.cluster
+def test_a_search_is_submitted_as_any_job_and_its_page_is_there(head):
+    search = "{space: {train.lr: {grid: [0.001, 0.003]}}, scheduler: {kind: none}}"
+    done = head.submit(
+        "--", "jobs/quickstart.yaml", *SMALL, "--set", f"search={search}", "--json"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    storage = open_storage(head.storage)
+    (study,) = storage.folders("studies")
+    assert json.loads(storage.read(f"studies/{study}/study.json"))["finished"] == 2
+    page = storage.read(f"studies/{study}/index.html")
+    assert TOKEN.encode() not in page
+    assert study.encode() in storage.read("index.html")
+    assert len(storage.folders("runs")) == 3
+
+
+@pytest.mark.cluster
 def test_training_speaks_through_rays_own_metrics(head):
     done = head.submit(
         "--no-wait", "--", "jobs/quickstart.yaml", *SMALL, "--set", "train.total_epochs=150",
