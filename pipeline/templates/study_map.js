@@ -37,7 +37,8 @@ function cellOf(cell, edges, first) {
     );
   const rgb = colour(depth(cell.value, edges)),
     at = compared(cell.best);
-  const range = cell.count > 1 ? `${metricText(cell.low)} … ${metricText(cell.high)}` : null;
+  const range =
+    cell.count > 1 ? `${metricText(cell.low).replace(" %", "")} … ${metricText(cell.high)}` : null;
   const link = make(
     "a",
     {
