@@ -58,6 +58,23 @@ def publish(
     return record
 
 
+def publish_unfinished(job: Job, manifest: Manifest, storage: Storage) -> None:
+    """Weights, pictures and page of a run that was stopped, from its best checkpoint; no record.
+
+    Raises DataError when it has no whole checkpoint.
+    """
+    run = run_id(job, manifest)
+    home = storage.below(run_path(run))
+    found = checkpoint.latest(home, run)
+    if found is None:
+        raise DataError(f"{home.url}: no whole checkpoint to draw pictures from")
+    state, _ = found
+    step = state.best_step if state.best_step in checkpoint.steps(home) else state.step
+    model, _ = publish_weights(job, manifest, home, step)
+    draw_pictures(job, manifest, storage, home, model)
+    write_run_page(storage, run)
+
+
 def publish_weights(job: Job, manifest: Manifest, home: Storage, step: int) -> tuple[Model, str]:
     """A checkpoint's weights under the names that readers know; the model, and their sha256."""
     weights = checkpoint.read(home, step)[checkpoint.MODEL]

@@ -6,8 +6,12 @@ import time
 from datetime import UTC, datetime
 from types import TracebackType
 
+import torch
+
 from pipeline.errors import PipelineError
 from pipeline.job_file import dump_job
+from pipeline.publish import publish_unfinished
+from pipeline.records import PAGE, run_path
 from pipeline.report import write_storage_page
 from pipeline.study import STARTS, STUDY, STUDY_JOB, Start, StudyRecord, TrialRecord, best_trial
 from pipeline.study_export import write_exports
@@ -29,6 +33,7 @@ class Progress:
         self.start = f"{STARTS}/{len(study.starts) + 1:06d}.json"
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.page = study.home.address("index.html")
+        self._pictured: set[int] = set()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._writing, daemon=True)
 
@@ -47,6 +52,8 @@ class Progress:
     ) -> None:
         self._over.set()
         self._thread.join()
+        if kind is None:
+            self._picture()
         self._write()
         self._stage.__exit__(kind, fault, trace)
 
@@ -70,15 +77,33 @@ class Progress:
 
     def _writing(self) -> None:
         """Writes when something has changed; a page that cannot be written ends no search."""
+        torch.set_num_threads(1)  # the cores are for the trials
         seen: list[TrialRecord] = []
         while not self._over.wait(PACE_S):
             now = list(self.trials.values())
             if now != seen:
                 seen = now
+                self._picture()
                 try:
                     self._write()
                 except PipelineError as fault:
                     log.warning("%s; the page is written again later", fault)
+
+    def _picture(self) -> None:
+        """Draws the pictures of trials that were stopped; finished ones bring their own."""
+        ended = [t for t in self.trials.values() if t.settled and t.reports]
+        for trial in ended:
+            if trial.number in self._pictured:
+                continue
+            self._pictured.add(trial.number)
+            if self.study.storage.exists(f"{run_path(trial.run)}/{PAGE}"):
+                continue
+            shared = self.study.shared
+            job = shared.job_of(trial.values, trial.seed)
+            try:
+                publish_unfinished(job, shared.manifest_of(job), self.study.storage)
+            except PipelineError as fault:
+                log.warning("%s; trial %d is shown without pictures", fault, trial.number)
 
     def _write(self) -> None:
         home, study = self.study.home, self.study
