@@ -8,6 +8,7 @@ import pytest
 
 from infra import store
 from pipeline.storage import Storage, open_storage
+from tests import cluster
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +40,10 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "s3":
         return request.getfixturevalue("s3_storage")
     return open_storage(f"file://{tmp_path}/root")
+
+
+@pytest.fixture(scope="session")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster.Head]:
+    """A Ray cluster with token authentication and two cores that stays for the session."""
+    with cluster.started(f"file://{tmp_path_factory.mktemp('store')}") as running:
+        yield running

@@ -21,6 +21,7 @@ from pipeline.listing import read_attempts
 from pipeline.storage import Storage, open_storage
 from pipeline.study import TrialRecord, read_starts, read_study_job, read_trials
 from pipeline.tuning import Rule
+from tests.cluster import Head
 
 ROOT = Path(__file__).parents[1]
 JOB: dict[str, Any] = {
@@ -50,6 +51,8 @@ class Searching:
     url: str
     search: dict[str, Any]
     sections: dict[str, Any]
+    head: Head | None = None
+    """A cluster that is there already; else the search starts one of its own."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +68,9 @@ class Searching:
             "DRAW_CACHE": str(self.folder / "cache"),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
+        if self.head is not None:
+            environment |= {k: v for k, v in self.head.environment.items() if k.startswith("RAY_")}
+            environment["RAY_ADDRESS"] = self.head.address
         words = [word for one in sets for word in ("--set", one)]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
@@ -113,12 +119,15 @@ class Searching:
 
 
 @pytest.fixture
-def searching(tmp_path: Path) -> Any:
+def searching(tmp_path: Path, head: Head) -> Any:
     made: list[Searching] = []
 
-    def make(search: dict[str, Any] | None = None, url: str = "", **sections: Any) -> Searching:
+    def make(
+        search: dict[str, Any] | None = None, url: str = "", own: bool = False, **sections: Any
+    ) -> Searching:
         folder = tmp_path / str(len(made))
-        made.append(Searching(folder, url or f"file://{folder}/store", search or {}, sections))
+        url, cluster = url or f"file://{folder}/store", None if own else head
+        made.append(Searching(folder, url, search or {}, sections, cluster))
         return made[-1]
 
     yield make
@@ -144,7 +153,7 @@ def judged_again(home: Storage, trials: list[TrialRecord]) -> dict[int, int]:
 @pytest.mark.cluster
 def test_a_search_killed_again_and_again_ends_as_its_rule_says(searching, s3_storage):
     """On a real S3 server: the search and its whole cluster get SIGKILL at random moments."""
-    source, one = random.Random(3), searching(url=s3_storage.url)
+    source, one = random.Random(3), searching(url=s3_storage.url, own=True)
     done: set[int] = set()
     for _ in range(2):
         one.start()
@@ -190,6 +199,7 @@ def test_crashed_and_diverging_trials_are_kept_with_their_reasons_and_the_study_
             },
             "trials": 4, "scheduler": {"kind": "none"}, "retries": 1, "at_once": 1,
         },
+        own=True,
         train={**JOB["train"], "optimizer": {"kind": "sgd"}, "max_skipped_steps": 3},
     )  # fmt: skip
     one.start()
@@ -212,7 +222,7 @@ def test_crashed_and_diverging_trials_are_kept_with_their_reasons_and_the_study_
 @pytest.mark.cluster
 def test_asked_to_stop_a_search_leaves_with_its_code_and_the_same_command_goes_on(searching):
     one = searching(
-        {"trials": 4, "scheduler": {"kind": "none"}}, train={**JOB["train"], "total_epochs": 40}
+        {"trials": 4, "scheduler": {"kind": "none"}}, train={**JOB["train"], "total_epochs": 30}
     )
     one.start()
     one.wait_until(lambda now: any(t.reports for t in now))
@@ -222,7 +232,7 @@ def test_asked_to_stop_a_search_leaves_with_its_code_and_the_same_command_goes_o
     assert "Traceback" not in one.tail()
     cut = {t.number: len(t.reports) for t in one.trials() if t.status == "unfinished"}
     assert cut
-    second = Searching(one.folder, one.url, one.search, one.sections)
+    second = Searching(one.folder, one.url, one.search, one.sections, one.head)
     one.start()
     time.sleep(1)
     one.wait_until(lambda now: any(len(t.reports) > cut.get(t.number, 99) for t in now))

@@ -1,0 +1,103 @@
+"""A Ray head of the tests' own, started as an operator would, for all tests that share it."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+TOKEN = "0123456789abcdef" * 4
+
+
+@dataclass
+class Head:
+    """A Ray head that was started in the project's root, as an operator would."""
+
+    dashboard: str
+    metrics_port: int
+    environment: dict[str, str]
+    storage: str
+    address: str
+
+    def drive(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """A driver from a shell beside the head."""
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline", *words], cwd=ROOT, capture_output=True, text=True,
+            env={**self.environment, "RAY_ADDRESS": self.address, **environment}, timeout=120,
+        )  # fmt: skip
+
+    def submit(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(BIN / "ray"), "job", "submit", "--address", self.dashboard, *words]
+        return subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=200
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextmanager
+def started(store: str) -> Iterator[Head]:
+    """``ray start --head`` with token authentication; ended by its own processes alone."""
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        ports = {name: free_port() for name in ("gcs", "dashboard", "metrics", "agent")}
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))},
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": TOKEN,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_TMPDIR": folder,
+            "DRAW_STORAGE": store,
+            "DRAW_CACHE": f"{folder}/cache",
+        }
+        command = [
+            str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2",
+            "--node-ip-address=127.0.0.1", f"--port={ports['gcs']}",
+            f"--dashboard-port={ports['dashboard']}", f"--temp-dir={folder}/ray",
+            f"--metrics-export-port={ports['metrics']}",
+            f"--dashboard-agent-listen-port={ports['agent']}",
+            "--object-store-memory=100000000",
+        ]  # fmt: skip
+        with open(f"{folder}/head.log", "wb") as log:
+            process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        dashboard = f"http://127.0.0.1:{ports['dashboard']}"
+        try:
+            _wait_for(f"{dashboard}/api/version", process)
+            address = f"127.0.0.1:{ports['gcs']}"
+            yield Head(dashboard, ports["metrics"], environment, store, address)
+        finally:
+            family = psutil.Process(process.pid).children(recursive=True)
+            for one in (process, *family):
+                one.kill()
+            process.wait()
+            psutil.wait_procs(family, timeout=30)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
+    deadline = time.monotonic() + 60
+    while True:
+        assert process.poll() is None, "ray start ended"
+        try:
+            with urllib.request.urlopen(request, timeout=2):
+                return
+        except OSError:
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.2)
