@@ -35,6 +35,7 @@ TUNE = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "20",  # a stopped trial's process is used again after it
+    "RAY_AIR_NEW_OUTPUT": "0",  # the other kind prints to standard output whatever one says
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 DRIVER_BYTES = 200e6
@@ -164,7 +165,8 @@ def _tune(
     asked_at: list[float] = []
 
     def ending() -> bool:
-        return stopping.is_set() or held.lost.is_set() or study.used_up()
+        gone = held.lost.is_set() or ledger.fault is not None
+        return stopping.is_set() or gone or study.used_up()
 
     def turn() -> None:
         if ending() and not asked_at:
@@ -204,3 +206,5 @@ def _tune(
             ),
         ).fit()
     held.require()
+    if ledger.fault is not None:
+        raise ledger.fault

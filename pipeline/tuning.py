@@ -15,6 +15,7 @@ from ray.tune import Callback, Stopper
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 from ray.tune.search import Searcher
 
+from pipeline.errors import PipelineError
 from pipeline.space import Asha, Median, Search
 from pipeline.study import Report, Status, TrialRecord
 from pipeline.values import from_json, to_json
@@ -98,13 +99,18 @@ class Ledger:
     ) -> None:
         self.trials = {trial.number: trial for trial in trials}
         self.rule, self.write = rule, write
+        self.fault: PipelineError | None = None
+        """Why a record could not be written: the search has to end, Ray Tune must not see it."""
         past = sorted((r.time, t.number, r) for t in self.trials.values() for r in t.reports)
         for _, number, report in past:  # in the order in which they were judged the first time
             rule.judge(number, report)
 
     def put(self, trial: TrialRecord) -> None:
         self.trials[trial.number] = trial
-        self.write(trial)
+        try:
+            self.write(trial)
+        except PipelineError as fault:
+            self.fault = self.fault or fault
 
     def change(self, number: int, **values: Any) -> None:
         self.put(replace(self.trials[number], **values))

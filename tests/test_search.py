@@ -59,7 +59,8 @@ class Searching:
         self.storage: Storage = open_storage(self.url)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *sets: str) -> subprocess.Popen[bytes]:
+    def start(self, *words: str, out: Any = None) -> subprocess.Popen[bytes]:
+        """``out``: where standard output goes, by default the log."""
         job = {**JOB, **self.sections, "search": {**JOB["search"], **self.search}}
         (self.folder / "job.yaml").write_text(yaml.safe_dump(job))
         environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
@@ -71,17 +72,16 @@ class Searching:
         if self.head is not None:
             environment |= {k: v for k, v in self.head.environment.items() if k.startswith("RAY_")}
             environment["RAY_ADDRESS"] = self.head.address
-        words = [word for one in sets for word in ("--set", one)]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "pipeline", "run", str(self.folder / "job.yaml"), *words],
-                cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True,
+                cwd=ROOT, env=environment, stdout=out or log, stderr=log, start_new_session=True,
             )  # fmt: skip
         return self.process
 
-    def finish(self, *sets: str) -> None:
+    def finish(self) -> None:
         try:
-            assert self.start(*sets).wait(240) == 0, self.tail()
+            assert self.start().wait(240) == 0, self.tail()
         finally:
             self.end()
 
@@ -241,6 +241,9 @@ def test_asked_to_stop_a_search_leaves_with_its_code_and_the_same_command_goes_o
     assert one.process.wait(120) == 0, one.tail()
     assert {trial.status for trial in one.trials()} == {"finished"}
     assert max(len(read_attempts(one.storage, t.run)) for t in one.trials()) == 2
+    once_more = one.start("--json", out=subprocess.PIPE)
+    said, _ = once_more.communicate(timeout=120)
+    assert json.loads(said)["already"] is True, "standard output is JSON and nothing else"
 
 
 @pytest.mark.cluster

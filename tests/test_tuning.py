@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from pipeline.errors import StorageError
 from pipeline.study import Clock, Report, TrialRecord
 from pipeline.tuning import Ledger, Rule
 from pipeline.values import to_plain
@@ -170,3 +171,13 @@ def test_endings_are_written_down_with_their_reasons_and_times():
     assert ledger.trials[0].reason == "loss is not finite"
     assert ledger.trials[1].test == 0.1
     assert abs(time.time() - (ledger.trials[1].clock.over or 0)) < 5
+
+
+def test_a_record_that_cannot_be_written_ends_the_search_and_not_ray_tune():
+    def refuse(one: TrialRecord) -> None:
+        raise StorageError(f"trial {one.number}: the store is gone")
+
+    ledger = Ledger([], rule(), refuse)
+    ledger.put(trial(0))
+    ledger.heard(0, {"report": to_plain(report(5, 0.1))})
+    assert str(ledger.fault) == "trial 0: the store is gone"
