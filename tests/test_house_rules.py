@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = """
-errors values storage storage_file storage_s3_errors storage_s3 lease manifest records
+errors values gate schedule retrain_values storage storage_file storage_s3_errors storage_s3 lease
+manifest records champion
 fetch sources.contract sources.synthetic sources.mnist sources.fashion_mnist
 sources.binarised_mnist sources.canvas sources.cluttered sources.two_digits
 sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 sources.quickdraw
@@ -29,9 +30,10 @@ ONLY_IN = {
     "botocore": {"storage_s3", "storage_s3_errors"},
     "webdataset": {"shards"},
     "matplotlib": {"curves"},
+    "cronsim": {"schedule"},
     "jinja2": {"report"},
     "vl_convert": {"study_page"},
-    "scipy": {"sources.svhn", "study_stats"},
+    "scipy": {"sources.svhn", "study_stats", "gate"},
     "h5py": {"sources.digit_struct"},
 }
 """Packages that only these modules of pipeline/ may import, anywhere in them."""
