@@ -41,6 +41,14 @@ def check_cron(line: str) -> None:
         raise ValueError(f"cron is {line!r}: never due; such a day does not exist") from None
 
 
+def fields_of(line: str) -> list[list[int]]:
+    """Minutes, hours, days, months and days of the week (0 is Sunday) of a good line, in order."""
+    read = CronSim(line, datetime(2024, 1, 1, tzinfo=UTC))
+    fields = [read.minutes, read.hours, read.days, read.months]
+    weekdays = sorted({day % 7 for day in read.weekdays if isinstance(day, int)})
+    return [*(sorted(field) for field in fields), weekdays]
+
+
 def check_zone(zone: str) -> None:
     """Raises ValueError for a name that is no time zone."""
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import champion
+from pipeline import champion, retrain_manual
 from pipeline.champion import Champion, Damaged, Decision, State
 from pipeline.errors import DataError, JobError, LeaseError, StorageError
 from pipeline.records import RECORD, RunRecord, run_path
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 RACER = """
 import sys
 from dataclasses import replace
-from pipeline import champion
+from pipeline import champion, retrain_manual
 from pipeline.errors import LeaseError
 from pipeline.storage import open_storage
 url, run = sys.argv[1:]
@@ -112,20 +112,20 @@ def test_a_decision_made_upon_an_old_one_is_refused_and_changes_nothing(storage)
 def test_a_rollback_is_a_decision_too_and_can_be_rolled_back_by_number(storage):
     for run in ("one", "two", "three"):
         promote(storage, run)
-    back = champion.rollback(storage, "digits", why="samples are grey")
+    back = retrain_manual.rollback(storage, "digits", why="samples are grey")
     assert (back.kind, back.number) == ("rollback", 4)
     assert back.reason == "back to two of decision 2 from three: samples are grey"
-    assert champion.rollback(storage, "digits", to=1).after.champion.run == "one"
-    assert champion.rollback(storage, "digits", to=3).after.champion.run == "three"
+    assert retrain_manual.rollback(storage, "digits", to=1).after.champion.run == "one"
+    assert retrain_manual.rollback(storage, "digits", to=3).after.champion.run == "three"
     assert [row.kind for row in champion.history(storage, "digits")][-3:] == ["rollback"] * 3
 
 
 def test_a_rollback_without_an_earlier_champion_is_refused(storage):
     promote(storage, "one")
     with pytest.raises(JobError, match="no earlier champion to go back to"):
-        champion.rollback(storage, "digits")
+        retrain_manual.rollback(storage, "digits")
     with pytest.raises(JobError, match=r"no earlier champion at decision 7 .*: 1$"):
-        champion.rollback(storage, "digits", to=7)
+        retrain_manual.rollback(storage, "digits", to=7)
 
 
 def test_a_rollback_to_weights_that_are_gone_is_refused(storage):
@@ -133,16 +133,16 @@ def test_a_rollback_to_weights_that_are_gone_is_refused(storage):
     promote(storage, "two")
     storage.delete(f"{run_path('one')}/{RECORD}")
     with pytest.raises(DataError, match=r"runs/one/run\.json: not there"):
-        champion.rollback(storage, "digits")
+        retrain_manual.rollback(storage, "digits")
     assert who(storage) == "two"
 
 
 def test_a_pin_is_a_decision_and_stays_until_it_is_taken_away(storage):
     promote(storage, "one")
-    assert champion.pin(storage, "digits", True, "an exhibition").after.pinned
+    assert retrain_manual.pin(storage, "digits", True, "an exhibition").after.pinned
     with pytest.raises(JobError, match="as asked already"):
-        champion.pin(storage, "digits", True)
-    assert not champion.pin(storage, "digits", False).after.pinned
+        retrain_manual.pin(storage, "digits", True)
+    assert not retrain_manual.pin(storage, "digits", False).after.pinned
     assert who(storage) == "one"
 
 

@@ -1,14 +1,22 @@
 """When a job is due: nights without an hour, nights with one twice, and weeks of downtime."""
 
+import re
+import shutil
+import subprocess
 from datetime import UTC, datetime
 from itertools import islice
 from zoneinfo import ZoneInfo
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.errors import JobError
+from pipeline.job_file import check_job
 from pipeline.schedule import check_cron, check_zone, due_after, last_due, utc
+from pipeline.schedule_render import render
+from tests.tiny import PLAIN
 
 BERLIN = "Europe/Berlin"
 
@@ -115,3 +123,68 @@ def test_an_unknown_zone_is_refused_in_one_line(zone):
 def test_a_good_line_is_read(line):
     check_cron(line)
     check_zone(BERLIN)
+
+
+def rendered(kind: str, cron: str = "0 3 * * 1", zone: str = BERLIN, name: str = "two_digits"):
+    job = check_job({**PLAIN, "name": name, "retrain": {"cron": cron, "zone": zone}}, "job")
+    return render(job, "jobs/two_digits.yaml", kind)
+
+
+@pytest.mark.parametrize("kind", ["kuberay", "kubernetes"])
+def test_a_manifest_names_line_zone_and_command_and_holds_no_secret(kind):
+    (value,) = yaml.safe_load_all(rendered(kind))
+    spec = value["spec"]
+    assert (spec["schedule"], spec["timeZone"]) == ("0 3 * * 1", BERLIN)
+    assert re.fullmatch("[a-z0-9]([-a-z0-9]*[a-z0-9])?", value["metadata"]["name"])
+    text = rendered(kind)
+    assert "secretRef" in text
+    assert "AWS_" not in text
+    if kind == "kubernetes":
+        assert spec["concurrencyPolicy"] == "Forbid"
+        pod = spec["jobTemplate"]["spec"]["template"]["spec"]
+        assert pod["containers"][0]["command"][1:] == [
+            "-m", "pipeline", "retrain", "jobs/two_digits.yaml",
+        ]  # fmt: skip
+    else:
+        assert (
+            spec["jobTemplate"]["entrypoint"] == "python -m pipeline retrain jobs/two_digits.yaml"
+        )
+
+
+def test_a_crontab_line_names_its_zone():
+    lines = [line for line in rendered("cron").splitlines() if not line.startswith("#")]
+    assert lines[0] == f"CRON_TZ={BERLIN}"
+    assert lines[1].startswith("0 3 * * 1 cd /")
+    assert lines[1].endswith(" -m pipeline retrain jobs/two_digits.yaml")
+
+
+@pytest.mark.parametrize("line", ["0 3 * * 1", "*/20 1-4 * * MON-FRI", "30 5 1,15 JAN,JUL *"])
+def test_systemd_reads_its_calendar_as_the_line_is_meant(line):
+    (calendar,) = re.findall("OnCalendar=(.*)", rendered("systemd", cron=line))
+    if shutil.which("systemd-analyze") is None:  # then the text is all there is to look at
+        assert calendar.endswith(BERLIN)
+        return
+    told = subprocess.run(
+        ["systemd-analyze", "calendar", "--iterations=5", "--base-time=2026-01-05 00:00:00 UTC",
+         calendar], capture_output=True, text=True, env={"TZ": "UTC", "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    times = re.findall(r"(?:Next elapse|Iter\. #\d): \w+ ([\d-]+ [\d:]+) UTC", told.stdout)
+    assert [t.replace(" ", "T")[:16] for t in times] == due(line, "2026-01-05T00:00", zone=BERLIN)
+
+
+def test_a_path_that_a_manifest_cannot_hold_is_refused():
+    job = check_job({**PLAIN, "retrain": {"cron": "0 3 * * 1", "zone": "UTC"}}, "job")
+    with pytest.raises(JobError, match="not a path that a schedule can hold"):
+        render(job, "jobs/a;rm -rf b.yaml", "cron")
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [({"cron": "0 3 * *", "zone": "UTC"}, "4 fields"), ({"cron": "0 3 * * 1", "zone": "Mars"},
+     "zone is 'Mars', no time zone"), ({"cron": "0 3 * * 1"}, "retrain.zone: missing")],
+)  # fmt: skip
+def test_a_job_file_with_a_wrong_schedule_is_refused_with_its_key(section, words):
+    with pytest.raises(JobError, match=rf"^job: retrain.*{words}") as refused:
+        check_job({**PLAIN, "retrain": section}, "job")
+    assert "\n" not in str(refused.value)
