@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import os
+import random
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from pipeline.records import CHECKPOINTS, RECORD, WEIGHTS, run_path
 from pipeline.retrain import Ticked, retrain
 from pipeline.storage import Storage, open_storage
 from pipeline.terminal import Terminal
+from tests.faults import retrain_weeks
 from tests.tiny import PLAIN, prepared
 
 ROOT = Path(__file__).parents[1]
@@ -282,3 +284,11 @@ def test_training_that_gives_up_is_told_and_decides_nothing(store, monkeypatch):
             tick(replace(job, train=train), 1)
     assert [headers["X-Draw-Event"] for headers, _ in heard] == ["failure"]
     assert champion.numbers(storage_of(job), "tiny") == [1]
+
+
+def test_two_weeks_with_kills_lose_no_promotion_and_train_nothing_twice(tmp_path):
+    url, chance = f"file://{tmp_path}/store", random.Random(3)
+    killed = sum(retrain_weeks.one_week(url, week, 1, chance)[1] for week in range(2))
+    assert killed == 2
+    decisions = retrain_weeks.check(open_storage(url), 2)
+    assert decisions[0].kind == "promotion"
