@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import verbs
+from pipeline import retrain_verbs, verbs
 from pipeline.terminal import Terminal
 from pipeline.verbs import DEFAULT_STORAGE
 
@@ -85,6 +85,37 @@ VERBS = {
                           "folder"}),
             (("--train",), {"action": "store_true", "help": "best: run the job"}),
             (("--with",), {"dest": "other", "metavar": "STUDY", "help": "compare: the other one"}),
+        ),
+    ),
+    "retrain": Verb(
+        help="do the newest tick of a job's schedule: train a challenger and decide on it",
+        act=retrain_verbs.retrain,
+        arguments=(*JOB, (("--without-ray",), {"action": "store_true", "help":
+                   "one worker in this process"})),
+    ),
+    "schedule": Verb(
+        help="when a job is due next, or its schedule for a scheduler",
+        act=retrain_verbs.schedule,
+        arguments=(
+            (("action",), {"choices": ("next", "render")}),
+            *JOB,
+            (("--as",), {"dest": "kind", "default": "cron", "help": "render: for which one",
+                         "choices": ("kuberay", "kubernetes", "cron", "systemd")}),
+        ),
+    ),
+    "champion": Verb(
+        help="who is champion and why; put an earlier one back, hold it, remove old checkpoints",
+        act=retrain_verbs.champion,
+        arguments=(
+            (("action",), {"choices": ("show", "history", "rollback", "pin", "unpin", "prune")}),
+            (("name",), {"help": "the champion's name: retrain.champion, else the job's name"}),
+            *STORAGE,
+            (("--to",), {"type": int, "metavar": "NUMBER", "help":
+                         "rollback: the decision whose champion comes back"}),
+            (("--why",), {"default": "", "help": "the reason, for the record"}),
+            (("--keep",), {"type": int, "default": 4, "help": "prune: the newest runs that keep "
+                           "their checkpoints"}),
+            (("--delete",), {"action": "store_true", "help": "prune: not only say what would go"}),
         ),
     ),
     "serve": Verb(

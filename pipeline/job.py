@@ -8,6 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from draw_model import ModelConfig
 from pipeline.manifest import Manifest
+from pipeline.retrain_values import Retrain, Start
 from pipeline.sources import DataConfig
 from pipeline.space import Search
 from pipeline.values import STRICT, digest, to_plain
@@ -151,6 +152,14 @@ class Job:
     cluster: Cluster = field(default_factory=Cluster)
     search: Search | None = None
     """Makes the job a search: many trials of it with other values."""
+    retrain: Retrain | None = None
+    """Makes the job a schedule; ``python -m pipeline retrain`` does one tick of it."""
+    start: Start | None = None
+    """What the run begins with, if not with its seed alone."""
+
+    def __post_init__(self) -> None:
+        if self.search is not None and self.retrain is not None:
+            raise ValueError("it has a search and a retrain section; leave one out")
 
 
 FORMAT = 1
@@ -171,6 +180,8 @@ def run_id(job: Job, manifest: Manifest) -> str:
     }
     if crop := crop_of(job):
         identity["crop"] = crop
+    if job.start is not None:
+        identity["start"] = to_plain(job.start)
     return f"{job.name}-{digest(identity)[:10]}"
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline import checkpoint, curves
+from pipeline.champion import CHAMPIONS
 from pipeline.listing import (
     RunRow,
     StudyRow,
@@ -90,6 +91,7 @@ def storage_page(
     rows: Sequence[RunRow],
     datasets: Mapping[str, Manifest | None] | None = None,
     studies: Sequence[StudyRow] = (),
+    champions: Sequence[str] = (),
 ) -> str:
     """The way in: all runs, searches, and data sets by path (None: its manifest is damaged).
 
@@ -103,6 +105,7 @@ def storage_page(
         trials=len(rows) - len(own),
         datasets=datasets or {},
         studies=studies,
+        champions=champions,
     )
 
 
@@ -130,7 +133,10 @@ def write_run_page(storage: Storage, run_id: str) -> str:
 
 def write_storage_page(storage: Storage) -> str:
     """Writes the storage's index.html from its runs and data sets, and returns its key."""
-    page = storage_page(list_runs(storage), list_datasets(storage), list_studies(storage))
+    champions = [c for c in storage.folders(CHAMPIONS) if storage.exists(f"{CHAMPIONS}/{c}/{PAGE}")]
+    page = storage_page(
+        list_runs(storage), list_datasets(storage), list_studies(storage), champions
+    )
     storage.write(PAGE, page.encode())
     return PAGE
 

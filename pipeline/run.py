@@ -62,8 +62,14 @@ class StopRequests(threading.Event):
                 signal.signal(signum, handler)
 
 
-def run(job: Job, terminal: Terminal, *, without_ray: bool = False) -> Finished:
-    """Runs a job to its end, from wherever it was cut off.
+def run(
+    job: Job,
+    terminal: Terminal,
+    *,
+    without_ray: bool = False,
+    also: Callable[[], bool] = lambda: False,
+) -> Finished:
+    """Runs a job to its end, from wherever it was cut off; stops as by a signal when ``also`` says.
 
     Raises PipelineError of the stage that could not go on; nothing that was done is lost.
     """
@@ -89,13 +95,16 @@ def run(job: Job, terminal: Terminal, *, without_ray: bool = False) -> Finished:
             def progress(row: Row) -> None:
                 advance(row["step"], total, _note(row))
 
+            def stop() -> bool:
+                return stopping.is_set() or also()
+
             if without_ray:
-                outcome = _in_this_process(job, manifest, storage, progress, stopping)
+                outcome = _in_this_process(job, manifest, storage, progress, stop)
             else:
                 from pipeline.launch import launch
 
                 outcome = launch(
-                    job, manifest, storage, progress=progress, stopping=stopping.is_set, ours=ours
+                    job, manifest, storage, progress=progress, stopping=stop, ours=ours
                 )
                 stop_ray()
     with terminal.stage("publish"):
@@ -138,9 +147,9 @@ def _in_this_process(
     manifest: Manifest,
     storage: Storage,
     progress: Callable[[Row], None],
-    stopping: threading.Event,
+    stop: Callable[[], bool],
 ) -> Outcome:
-    worker = Worker(progress=progress, stop=stopping.is_set)
+    worker = Worker(progress=progress, stop=stop)
     outcome = train(job, manifest, storage, worker)
     if not outcome.finished:
         raise interrupted(outcome)

@@ -27,6 +27,7 @@ from pipeline.metrics import Row, Sums, across_workers, add, masked_sums, means
 from pipeline.optimizer import lr_at, make_optimizer
 from pipeline.recorder import Recorder
 from pipeline.records import Result, run_path
+from pipeline.retrain_start import begin
 from pipeline.storage import Storage
 from pipeline.worker import Outcome, Worker, agree, machine, memory_mb
 
@@ -59,6 +60,8 @@ class Training:
         if found := self.recorder.resume():
             self.state, files = found
             checkpoint.restore(files, self.model, self.optimizer)
+        else:
+            agree(worker, lambda: begin(self.model, job, storage))
         self.statistics = moving_statistics(self.model)
         self.ddp: nn.Module = self.model
         if worker.world > 1:

@@ -1,0 +1,91 @@
+"""The ``retrain`` section of a job file: when, on what news, from where, and past which gate."""
+
+from dataclasses import field
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.gate import Gate
+from pipeline.schedule import check_cron, check_zone
+from pipeline.values import STRICT
+
+CONFIG = ConfigDict(**STRICT, use_attribute_docstrings=True)
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+News = Literal["data", "code", "job"]
+Event = Literal["promotion", "keep", "refusal", "skip", "failure"]
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Start:
+    """What a run begins with beside its seed; part of its identity. Retraining writes it."""
+
+    run: str | None = None
+    """The run whose published weights are the first ones; null draws them from the seed."""
+    weights_sha256: str | None = None
+    """Of those weights; others are refused."""
+    code: str = ""
+    """The program's version, where a new one is reason enough to train anew."""
+
+    def __post_init__(self) -> None:
+        if (self.run is None) != (self.weights_sha256 is None):
+            raise ValueError("run and weights_sha256 belong together; give both or neither")
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Webhook:
+    """Where each outcome is sent: its record as JSON, by HTTP POST, signed."""
+
+    url: Annotated[str, Field(pattern="^https?://")]
+    secret: Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")] = "DRAW_WEBHOOK_SECRET"
+    """The environment variable that holds the key of the signature, never the key itself."""
+    on: Annotated[list[Event], Field(min_length=1)] = field(
+        default_factory=lambda: ["promotion", "keep", "refusal", "failure"]
+    )
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            known = parts.hostname and parts.port != 0
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError("url names no host; write https://host/path")
+        if parts.username or parts.password:
+            raise ValueError("url holds credentials; leave them out, the signature is the proof")
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Retention:
+    """Which runs of the champion's line keep their checkpoints. Records and weights all stay."""
+
+    keep: Annotated[int, Field(ge=1)] = 4
+    """The newest runs that keep them, beside the champion."""
+    delete: bool = False
+    """False only says what would go."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Retrain:
+    """Makes the job a schedule: each tick trains a challenger and decides on it."""
+
+    cron: str
+    """Five fields: minute, hour, day of month, month, day of week."""
+    zone: str
+    """The time zone of ``cron``, such as Europe/Berlin."""
+    champion: Name | None = None
+    """Whose place is competed for; null takes the job's name."""
+    new: Annotated[list[News], Field(min_length=1)] = field(
+        default_factory=lambda: ["data", "code", "job"]
+    )
+    """What has to differ from what was last decided on; else the tick is skipped."""
+    start: Literal["warm", "cold", "both"] = "warm"
+    """From the champion's weights, from the seed, or both; the better on validation challenges."""
+    gate: Gate = field(default_factory=Gate)
+    retention: Retention = field(default_factory=Retention)
+    webhook: Webhook | None = None
+
+    def __post_init__(self) -> None:
+        check_cron(self.cron)
+        check_zone(self.zone)

@@ -1,0 +1,132 @@
+"""Weeks of ticks with a fake clock, real tiny training and random SIGKILLs, and what must hold.
+
+``python -m tests.faults.retrain_weeks --weeks 10``: each week brings more data, two processes are
+started for the same tick, and both may be killed at any moment and are started again. In the end
+every tick is decided once, every champion has its record, and old checkpoints are gone.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import champion
+from pipeline.champion import Decision
+from pipeline.records import CHECKPOINTS, run_path
+from pipeline.retrain_check import finished_run
+from pipeline.storage import Storage, open_storage
+
+ROOT = Path(__file__).parents[2]
+MONDAY = 1_772_420_400.0  # 2026-03-02 03:00 UTC
+WEEK = 7 * 86400.0
+KEEP = 2
+PATIENCE_S = 600.0
+"""A tick that takes longer, kills and all, is a fault."""
+JOB: dict[str, Any] = {
+    "name": "weekly",
+    "data": {"source": "synthetic", "size": 12, "val": 20, "test": 40},
+    "model": {"kind": "draw", "steps": 1, "hidden": 16, "latent": 4, "read_n": 3, "write_n": 3},
+    "train": {"total_epochs": 2, "batch_size": 16, "checkpoint_every_steps": 3, "lr": 0.01},
+    "cluster": {"workers": 1},
+    "retrain": {"cron": "0 3 * * 1", "zone": "UTC", "new": ["data", "job"],
+                "retention": {"keep": KEEP, "delete": True}},
+}  # fmt: skip
+TICK = """
+import json, sys
+from pipeline.errors import PipelineError
+from pipeline.job_file import check_job
+from pipeline.retrain import retrain
+from pipeline.terminal import Terminal
+job = check_job(json.loads(sys.argv[1]), "job")
+try:
+    done = retrain(job, Terminal(quiet=True), without_ray=True, lease_seconds=3.0,
+                   clock=lambda: float(sys.argv[2]))
+    print("already" if done.already else "decided", done.decision.number)
+except PipelineError as fault:
+    print(f"refused: {fault}")
+    sys.exit(fault.exit_code)
+"""
+
+
+def start(url: str, week: int) -> subprocess.Popen[str]:
+    # In every third week nothing is new.
+    data = {**JOB["data"], "train": 40 + 16 * (week - week // 3)}
+    job = json.dumps({**JOB, "storage": url, "data": data})
+    moment = str(MONDAY + week * WEEK + 60)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", TICK, job, moment], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def one_week(url: str, week: int, kills: int, chance: random.Random) -> tuple[list[str], int]:
+    """What the processes of a tick said that came to an end, and how many were killed."""
+    said: list[str] = []
+    killed = 0
+    began = time.monotonic()
+    while not any(words.startswith(("already", "decided")) for words in said):
+        if time.monotonic() - began > PATIENCE_S:
+            raise AssertionError(f"week {week}: nothing decided within {PATIENCE_S:.0f} s: {said}")
+        pair = [start(url, week) for _ in range(2 if killed == 0 else 1)]
+        if killed < kills:
+            time.sleep(chance.uniform(2.0, 20.0))
+        for process in pair:
+            if killed < kills and process.poll() is None:
+                process.kill()
+                killed += 1
+            said.append(process.communicate()[0].strip())
+    return [words for words in said if words], killed
+
+
+def check(storage: Storage, weeks: int) -> list[Decision]:
+    """What must hold after so many weeks; the decisions."""
+    rows = champion.history(storage, JOB["name"])
+    decisions = [row for row in rows if isinstance(row, Decision)]
+    assert len(decisions) == len(rows) == weeks, "a decision is damaged, missing, or one too many"
+    ticks = [decision.tick for decision in decisions]
+    assert ticks == sorted(set(ticks)), "a tick was decided twice, or out of order"
+    holder = None
+    for decision in decisions:
+        if decision.kind == "promotion":
+            holder = decision.challenger
+        place = decision.after.champion
+        assert place is not None
+        assert place.run == holder, "the champion is not the last that was promoted"
+    for run in {d.challenger for d in decisions if d.challenger}:
+        finished_run(storage, run)  # whole, and its weights are those of its record
+    trained = {run for decision in decisions for run in decision.trained}
+    assert trained == set(storage.folders("runs")), "a run that no decision names was trained"
+    kept = [run for run in trained if list(storage.list(f"{run_path(run)}/{CHECKPOINTS}"))]
+    assert len(kept) <= KEEP + 1, "old checkpoints were not removed"
+    return decisions
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weeks", type=int, default=10)
+    parser.add_argument("--kills", type=int, default=2, help="of each week, at most")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    chance = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        url, killed = f"file://{folder}/storage", 0
+        for week in range(options.weeks):
+            said, more = one_week(url, week, chance.randint(0, options.kills), chance)
+            killed += more
+            print(f"week {week}: {more} killed; {' | '.join(said)[:160]}", flush=True)
+        for decision in check(open_storage(url), options.weeks):
+            print(f"{decision.number:3} {decision.kind:10} {decision.reason}")
+    print(f"{options.weeks} weeks, {killed} SIGKILLs: every tick decided once, nothing lost")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
