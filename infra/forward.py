@@ -1,8 +1,8 @@
 """How a server that listens on loopback only is reached from the other containers of a laptop.
 
 ``python -m infra.forward 9000 9001`` takes connections on port 9000 of every address of this
-container and passes their bytes, unread, to 127.0.0.1:9001. The S3 server stays on loopback, because
-the servers behind it have no authentication; only its own door, which has, is opened in this way.
+container and passes their bytes, unread, to 127.0.0.1:9001. The S3 server stays on loopback,
+because the servers behind it have no authentication; its own door, which has, is opened so.
 """
 
 import asyncio

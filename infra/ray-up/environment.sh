@@ -2,7 +2,9 @@
 # What every process of a cluster made by `ray up` has in its environment; sourced on each node.
 # What is secret or one's own comes from ~/.draw/cluster.sh, which `ray up` copies to the nodes:
 # DRAW_STORAGE, and AWS_* where no instance role gives them.
+# shellcheck source=/dev/null
 . "$HOME/venv/bin/activate"
+# shellcheck source=/dev/null
 . "$HOME/.draw/cluster.sh"
 export RAY_AUTH_MODE=token
 export RAY_AUTH_TOKEN_PATH="$HOME/.ray/auth_token"
@@ -15,4 +17,3 @@ export RAY_worker_niceness=0
 export RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO=0
 export TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S=5
 cd "$HOME/draw" || exit 1
-ulimit -n 65536 2>/dev/null || true
