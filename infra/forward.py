@@ -21,8 +21,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.write_eof()
 
 
-async def serve(host: str, port: int, to: int) -> asyncio.Server:
-    """A listening server; ``port`` 0 takes a free one."""
+async def serve(port: int, to: int, host: str) -> None:
+    """Until it is told to stop."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -36,13 +36,9 @@ async def serve(host: str, port: int, to: int) -> asyncio.Server:
             inner_writer.close()
             writer.close()
 
-    return await asyncio.start_server(connected, host, port)
-
-
-async def _main(port: int, to: int) -> None:
-    async with await serve("0.0.0.0", port, to) as server:
+    async with await asyncio.start_server(connected, host, port) as server:
         await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), *(sys.argv[3:] or ["0.0.0.0"])))
