@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         value = VERBS[options.verb].act(options, terminal)
     except PipelineError as fault:
         if options.json:
-            print(json.dumps({"error": str(fault), "exit_code": fault.exit_code}))
+            print(json.dumps({"error": str(fault), "exit_code": fault.exit_code, **fault.details}))
         print(str(fault), file=sys.stderr)
         return fault.exit_code
     except KeyboardInterrupt:

@@ -70,7 +70,7 @@ def start_ray() -> bool:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    address = os.environ.get("RAY_ADDRESS") or _running_here()
+    address = os.environ.get("RAY_ADDRESS") or running_here()
     if not address and "RAY_AUTH_MODE" not in os.environ:
         # A cluster of our own lives as long as this process; so does its token. Ray reads both
         # when it is imported.
@@ -114,7 +114,7 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
-def _running_here() -> str | None:
+def running_here() -> str | None:
     """The address of a cluster that ``ray start`` made on this machine, if it still answers."""
     noted = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"
     with suppress(OSError, ValueError):

@@ -129,5 +129,10 @@ VERBS = {
         ),
     ),
     "report": Verb(help="write a run's page again", act=verbs.report, arguments=RUN),
+    "doctor": Verb(
+        help="try out this machine, its storage and its Ray cluster before a job does",
+        act=verbs.doctor,
+        arguments=STORAGE,
+    ),
     "schema": Verb(help="print the JSON schema of job files", act=verbs.schema),
 }  # fmt: skip

@@ -4,11 +4,16 @@ Every message names what was found, where, and what to do. Anything else that is
 of this program and ends with a traceback and exit code 1.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class PipelineError(Exception):
     """Base of the errors that are shown as one line, without a traceback."""
 
     exit_code = 1
+    details: Mapping[str, Any] = {}
+    """What ``--json`` prints beside the line."""
 
 
 class JobError(PipelineError):

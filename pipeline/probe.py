@@ -1,0 +1,162 @@
+"""What doctor tries in processes of their own, so that a crash or a hang there is an answer."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from datetime import timedelta
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pipeline.cluster import start_ray, stop_ray
+from pipeline.errors import ClusterError, PipelineError
+
+CHILD_TIMEOUT_S = 90
+NUMBERS = 1 << 20
+"""Of four bytes, in the sum between processes."""
+
+
+def ask_dashboard(address: str) -> str:
+    """Whether http://host:8265 takes our token, as ``ray job submit`` would give it.
+
+    Raises ClusterError when it does not, is not there, or runs another Ray.
+    """
+    token = os.environ.get("RAY_AUTH_TOKEN", "")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    if not token and path.is_file():
+        token = path.read_text().strip()
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(f"{address.rstrip('/')}/api/version", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            there = str(json.load(reply)["ray_version"])
+    except urllib.error.HTTPError as fault:
+        with fault:
+            raise ClusterError(
+                f"{address} answers {fault.code} {fault.reason}; use the head's token "
+                "(RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH), and check RAY_ADDRESS"
+            ) from None
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise ClusterError(f"{address}: no Ray there ({fault}); check RAY_ADDRESS") from None
+    here = metadata.version("ray")
+    if there != here:
+        raise ClusterError(f"{address} runs Ray {there}, here is {here}; install the same")
+    return f"Ray {there} at {address}, token accepted"
+
+
+def ask_cluster(address: str) -> tuple[str, int]:
+    """What the cluster at host:port offers, and the number of its nodes. Raises ClusterError."""
+    advice = "check RAY_ADDRESS, RAY_AUTH_MODE and the token"
+    (said,) = _children([["ray"]], f"Ray at {address}", advice)
+    counts = ", ".join(f"{number:g} {kind}" for kind, number in said["resources"].items())
+    return f"{said['nodes']} nodes at {address}: {counts or 'no cores'}", said["nodes"]
+
+
+def sum_between_processes(backend: str, world: int) -> float:
+    """Bytes a second of an all-reduce between ``world`` processes here. Raises ClusterError."""
+    advice = "see that this host's name resolves and no firewall is between; set GLOO_SOCKET_IFNAME"
+    if backend == "nccl":
+        advice = "run one GPU alone to find the bad one; NCCL_DEBUG=INFO says more"
+    with tempfile.TemporaryDirectory() as folder:
+        roles = [["collective", backend, str(rank), str(world), folder] for rank in range(world)]
+        said = _children(roles, f"{backend} between {world} processes", advice)
+    return 4 * NUMBERS / max(one["seconds"] for one in said)
+
+
+def _children(roles: list[list[str]], what: str, advice: str) -> list[Any]:
+    """What processes with these roles print, all at once; all are ended when one fails."""
+    line = [sys.executable, "-m", "pipeline.probe"]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [(Path(folder, f"{i}.out"), Path(folder, f"{i}.err")) for i in range(len(roles))]
+        started = []
+        try:
+            for words, (out, err) in zip(roles, files, strict=True):
+                with out.open("wb") as to, err.open("wb") as errors:
+                    started.append(subprocess.Popen([*line, *words], stdout=to, stderr=errors))
+            code = _first_fault(started)
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+        if code is None:
+            raise ClusterError(f"{what}: no answer in {CHILD_TIMEOUT_S} s; {advice}")
+        if code:
+            last = max((err for _, err in files), key=lambda err: err.stat().st_size)
+            reason = (last.read_text(errors="replace").strip().splitlines() or ["ended"])[-1]
+            raise ClusterError(f"{what}: {reason.partition('; ')[0]}; {advice}")
+        return [json.loads(out.read_text().splitlines()[-1]) for out, _ in files]
+
+
+def _first_fault(processes: list[subprocess.Popen[bytes]]) -> int | None:
+    """0 when all have ended well, the exit code of one that has not, or None out of time."""
+    deadline = time.monotonic() + CHILD_TIMEOUT_S
+    while time.monotonic() < deadline:
+        codes = [process.poll() for process in processes]
+        if faults := [code for code in codes if code]:
+            return faults[0]
+        if None not in codes:
+            return 0
+        time.sleep(0.05)
+    return None
+
+
+def _ray() -> dict[str, Any]:
+    start_ray()
+    import ray
+
+    try:
+        nodes = sum(bool(node["Alive"]) for node in ray.nodes())
+        offered = {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
+        return {"nodes": nodes, "resources": offered}
+    finally:
+        stop_ray()
+
+
+def _collective(backend: str, rank: str, world: str, folder: str) -> dict[str, Any]:
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    device = torch.device("cuda", int(rank)) if backend == "nccl" else torch.device("cpu")
+    if backend == "nccl":
+        torch.cuda.set_device(device)
+    dist.init_process_group(
+        backend, init_method=f"file://{folder}/meeting", rank=int(rank), world_size=int(world),
+        timeout=timedelta(seconds=CHILD_TIMEOUT_S / 2),
+    )  # fmt: skip
+    try:
+        seconds = 0.0
+        for _ in range(3):  # the first one builds the connections
+            numbers = torch.full((NUMBERS,), float(rank) + 1, device=device)
+            started = time.perf_counter()
+            dist.all_reduce(numbers)
+            right = bool((numbers == int(world) * (int(world) + 1) / 2).all())
+            seconds = time.perf_counter() - started
+            if not right:
+                raise ClusterError(f"{backend}: the sum over {world} processes is wrong")
+        return {"seconds": seconds}
+    finally:
+        dist.destroy_process_group()
+
+
+ROLES: dict[str, Callable[..., dict[str, Any]]] = {"ray": _ray, "collective": _collective}
+
+
+def main() -> int:
+    role, *words = sys.argv[1:]
+    try:
+        print(json.dumps(ROLES[role](*words)))
+    except PipelineError as fault:
+        print(fault, file=sys.stderr)
+        return fault.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
