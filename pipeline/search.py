@@ -184,11 +184,10 @@ def _tune(
 
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     again, new = left
+    trial = tune.with_parameters(run_trial, shared=study.shared)
     with tempfile.TemporaryDirectory(prefix="tune-") as folder:
         tune.Tuner(
-            tune.with_resources(
-                tune.with_parameters(run_trial, shared=study.shared), room.resources
-            ),
+            tune.with_resources(trial, room.resources),
             tune_config=tune.TuneConfig(
                 search_alg=Proposals(list(again), list(new), propose, ending),
                 scheduler=Scheduler(ledger),

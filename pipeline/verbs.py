@@ -248,21 +248,6 @@ def report(options: argparse.Namespace, terminal: Terminal) -> Any:
     return {"page": home.address("index.html"), "index": storage.address("index.html")}
 
 
-def doctor(options: argparse.Namespace, terminal: Terminal) -> Any:
-    from pipeline.doctor import examine, verdict
-
-    findings = examine(_storage(options))
-    signs = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
-    for one in findings:
-        lines = [f"{signs[one.state]}  {one.check}: {one.found}"]
-        terminal.say("\n      → ".join([*lines, one.advice] if one.advice else lines))
-    value = {"findings": [to_plain(one) for one in findings]}
-    if fault := verdict(findings):
-        fault.details = value
-        raise fault
-    return value
-
-
 def schema(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.job import job_schema
 
