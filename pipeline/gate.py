@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from scipy import stats
+from scipy import special
 
 from pipeline.values import STRICT
 
@@ -67,7 +67,7 @@ def interval(differences: np.ndarray, confidence: float) -> Interval:
     """
     d = _checked(differences)
     mean, spread = float(d.mean()), float(d.std(ddof=1)) / math.sqrt(len(d))
-    half = float(stats.t.ppf((1 + confidence) / 2, len(d) - 1)) * spread
+    half = float(special.stdtrit(len(d) - 1, (1 + confidence) / 2)) * spread
     return Interval(examples=len(d), mean=mean, low=mean - half, high=mean + half)
 
 
@@ -83,7 +83,7 @@ def matched(differences: np.ndarray, confidence: float) -> Interval:
     up, down = float((d > 0).sum()) + 0.5, float((d < 0).sum()) + 0.5
     centre = (up - down) / total
     spread = math.sqrt((up + down) - (up - down) ** 2 / total) / total
-    half = float(stats.norm.ppf((1 + confidence) / 2)) * spread
+    half = float(special.ndtri((1 + confidence) / 2)) * spread
     return Interval(
         examples=len(d), mean=float(d.mean()), low=max(-1.0, centre - half),
         high=min(1.0, centre + half),
