@@ -1,6 +1,4 @@
-"""What must be well before money is spent: a machine, its store and its cluster, tried out one by
-one.
-"""
+"""What must be well before money is spent: a machine, its store and its cluster, tried out."""
 
 import os
 import shutil
@@ -11,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.cluster import OBJECT_STORE_BYTES, running_here
 from pipeline.errors import ClusterError, DataError, PipelineError, StorageError
@@ -19,6 +17,7 @@ from pipeline.fetch import cache_folder
 from pipeline.probe import ask_cluster, ask_dashboard, sum_between_processes
 from pipeline.sources import SOURCES
 from pipeline.storage import PREFLIGHT, Storage
+from pipeline.values import to_plain
 
 GB = 1_000_000_000
 FREE_WARN, FREE_FAIL = 10 * GB, GB
@@ -59,6 +58,20 @@ def verdict(findings: list[Finding]) -> PipelineError | None:
         f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}; do what their lines "
         "say and run doctor again"
     )
+
+
+def told(storage: Storage, say: Callable[[str], None]) -> dict[str, Any]:
+    """Says every finding, and raises the verdict, which has them all in its details."""
+    findings = examine(storage)
+    signs = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
+    for one in findings:
+        line = f"{signs[one.state]}  {one.check}: {one.found}"
+        say(f"{line}\n      → {one.advice}" if one.advice else line)
+    value = {"findings": [to_plain(one) for one in findings]}
+    if fault := verdict(findings):
+        fault.details = value
+        raise fault
+    return value
 
 
 Answer = tuple[State, str, str]

@@ -34,9 +34,7 @@ def _home(options: argparse.Namespace) -> Any:
     """The folder of one run, by its id or a unique beginning of it."""
     storage = _storage(options)
     ids = storage.folders("runs/")
-    matching = [i for i in ids if i.startswith(options.run)]
-    if options.run in matching:
-        matching = [options.run]
+    matching = [options.run] * (options.run in ids) or [i for i in ids if i.startswith(options.run)]
     if len(matching) != 1:
         there = ", ".join(matching or ids) or "none"
         raise StorageError(
@@ -249,18 +247,9 @@ def report(options: argparse.Namespace, terminal: Terminal) -> Any:
 
 
 def doctor(options: argparse.Namespace, terminal: Terminal) -> Any:
-    from pipeline.doctor import examine, verdict
+    from pipeline.doctor import told
 
-    findings = examine(_storage(options))
-    signs = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
-    for one in findings:
-        lines = [f"{signs[one.state]}  {one.check}: {one.found}"]
-        terminal.say("\n      → ".join([*lines, one.advice] if one.advice else lines))
-    value = {"findings": [to_plain(one) for one in findings]}
-    if fault := verdict(findings):
-        fault.details = value
-        raise fault
-    return value
+    return told(_storage(options), terminal.say)
 
 
 def schema(options: argparse.Namespace, terminal: Terminal) -> Any:
