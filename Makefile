@@ -26,11 +26,12 @@ test: $(BIN)/.installed browser  ## lint, types and the whole test suite
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests
 
-browser:         ## chromium and its driver, which open the pages of studies in the tests
-	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then :; \
+browser:         ## chromium and its driver, and Prometheus, which the tests use
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null \
+	  && command -v promtool >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver; \
-	else echo "tests need chromium and chromedriver: sudo apt-get install chromium chromium-driver"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium chromium-driver prometheus; \
+	else echo "tests need chromium, chromedriver, promtool: sudo apt-get install chromium chromium-driver prometheus"; \
 	  exit 1; fi
 
 faults: $(BIN)/.installed ## kill workers, drivers and clusters at random; end with the same weights

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import doctor_verbs, retrain_verbs, verbs
+from pipeline import retrain_verbs, verbs
 from pipeline.terminal import Terminal
 from pipeline.verbs import DEFAULT_STORAGE
 
@@ -131,7 +131,7 @@ VERBS = {
     "report": Verb(help="write a run's page again", act=verbs.report, arguments=RUN),
     "doctor": Verb(
         help="try out this machine, its storage and its Ray cluster before a job does",
-        act=doctor_verbs.doctor,
+        act=verbs.doctor,
         arguments=STORAGE,
     ),
     "schema": Verb(help="print the JSON schema of job files", act=verbs.schema),

@@ -1,17 +1,15 @@
-"""What must be well before money is spent: a machine, its store and its cluster, tried out one by
-one.
-"""
+"""What must be well before money is spent: a machine, its store and its cluster, tried out."""
 
 import os
 import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.cluster import OBJECT_STORE_BYTES, running_here
 from pipeline.errors import ClusterError, DataError, PipelineError, StorageError
@@ -19,6 +17,7 @@ from pipeline.fetch import cache_folder
 from pipeline.probe import ask_cluster, ask_dashboard, sum_between_processes
 from pipeline.sources import SOURCES
 from pipeline.storage import PREFLIGHT, Storage
+from pipeline.values import to_plain
 
 GB = 1_000_000_000
 FREE_WARN, FREE_FAIL = 10 * GB, GB
@@ -38,12 +37,12 @@ class Finding:
     advice: str = ""
 
 
-def examine(storage: Storage) -> list[Finding]:
-    """All findings, in the order of CHECKS. A check that breaks is a finding, too."""
+def examine(storage: Storage, names: Iterable[str] | None = None) -> list[Finding]:
+    """The findings of these checks, by default all of CHECKS; one that breaks is a finding, too."""
     findings = []
-    for name, (check, _) in CHECKS.items():
+    for name in CHECKS if names is None else names:
         try:
-            state, found, advice = check(storage)
+            state, found, advice = CHECKS[name][0](storage)
         except (PipelineError, OSError) as fault:
             state, (found, _, advice) = "fail", str(fault).partition("; ")
         findings.append(Finding(check=name, state=state, found=found, advice=advice))
@@ -59,6 +58,20 @@ def verdict(findings: list[Finding]) -> PipelineError | None:
         f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}; do what their lines "
         "say and run doctor again"
     )
+
+
+def told(storage: Storage, say: Callable[[str], None]) -> dict[str, Any]:
+    """Says every finding, and raises the verdict, which has them all in its details."""
+    findings = examine(storage)
+    signs = {"ok": "ok  ", "warn": "WARN", "fail": "FAIL"}
+    for one in findings:
+        line = f"{signs[one.state]}  {one.check}: {one.found}"
+        say(f"{line}\n      → {one.advice}" if one.advice else line)
+    value = {"findings": [to_plain(one) for one in findings]}
+    if fault := verdict(findings):
+        fault.details = value
+        raise fault
+    return value
 
 
 Answer = tuple[State, str, str]

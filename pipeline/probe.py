@@ -18,6 +18,8 @@ from pipeline.cluster import start_ray, stop_ray
 from pipeline.errors import ClusterError, PipelineError
 
 CHILD_TIMEOUT_S = 90
+REFUSED = "InvalidAuthToken"
+"""Stands in what Ray says when the token is not the cluster's."""
 NUMBERS = 1 << 20
 """Of four bytes, in the sum between processes."""
 
@@ -79,7 +81,7 @@ def _children(roles: list[list[str]], what: str, advice: str) -> list[Any]:
             for words, (out, err) in zip(roles, files, strict=True):
                 with out.open("wb") as to, err.open("wb") as errors:
                     started.append(subprocess.Popen([*line, *words], stdout=to, stderr=errors))
-            code = _first_fault(started)
+            code = _first_fault(started, [err for _, err in files])
         finally:
             for process in started:
                 process.kill()
@@ -89,12 +91,17 @@ def _children(roles: list[list[str]], what: str, advice: str) -> list[Any]:
         if code:
             last = max((err for _, err in files), key=lambda err: err.stat().st_size)
             reason = (last.read_text(errors="replace").strip().splitlines() or ["ended"])[-1]
+            if REFUSED in reason:
+                reason = "the token is missing or not the cluster's"
             raise ClusterError(f"{what}: {reason.partition('; ')[0]}; {advice}")
         return [json.loads(out.read_text().splitlines()[-1]) for out, _ in files]
 
 
-def _first_fault(processes: list[subprocess.Popen[bytes]]) -> int | None:
-    """0 when all have ended well, the exit code of one that has not, or None out of time."""
+def _first_fault(processes: list[subprocess.Popen[bytes]], errors: list[Path]) -> int | None:
+    """0 when all have ended well, the exit code of one that has not, or None out of time.
+
+    A refused token counts as a fault at once: Ray would go on trying for most of a minute.
+    """
     deadline = time.monotonic() + CHILD_TIMEOUT_S
     while time.monotonic() < deadline:
         codes = [process.poll() for process in processes]
@@ -102,6 +109,8 @@ def _first_fault(processes: list[subprocess.Popen[bytes]]) -> int | None:
             return faults[0]
         if None not in codes:
             return 0
+        if any(REFUSED in path.read_text(errors="replace") for path in errors):
+            return ClusterError.exit_code
         time.sleep(0.05)
     return None
 

@@ -34,9 +34,7 @@ def _home(options: argparse.Namespace) -> Any:
     """The folder of one run, by its id or a unique beginning of it."""
     storage = _storage(options)
     ids = storage.folders("runs/")
-    matching = [i for i in ids if i.startswith(options.run)]
-    if options.run in matching:
-        matching = [options.run]
+    matching = [options.run] * (options.run in ids) or [i for i in ids if i.startswith(options.run)]
     if len(matching) != 1:
         there = ", ".join(matching or ids) or "none"
         raise StorageError(
@@ -246,6 +244,12 @@ def report(options: argparse.Namespace, terminal: Terminal) -> Any:
     write_storage_page(storage)
     terminal.say(home.address("index.html"))
     return {"page": home.address("index.html"), "index": storage.address("index.html")}
+
+
+def doctor(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.doctor import told
+
+    return told(_storage(options), terminal.say)
 
 
 def schema(options: argparse.Namespace, terminal: Terminal) -> Any:

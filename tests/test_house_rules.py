@@ -22,7 +22,7 @@ study_stats study_view study_answer study_header study_rows study_page
 study_tables study_events study_export serve terminal run tpe trial study_run tuning
 study_progress search study_verbs retrain_check retrain_compare
 retrain_news retrain_hook retrain_retention retrain_page retrain schedule_render probe doctor verbs
-doctor_verbs retrain_verbs commands
+retrain_verbs commands
 """.split()  # noqa: SIM905
 """A module of pipeline/ imports, at its top, only from those before it."""
 ONLY_IN = {

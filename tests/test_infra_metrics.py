@@ -1,0 +1,219 @@
+"""Prometheus' own answer to every alert and every panel of infra/, from series that it scraped."""
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster import Head, free_port
+
+ROOT = Path(__file__).parents[1]
+PROMETHEUS = ROOT / "infra" / "prometheus"
+PANELS = json.loads((ROOT / "infra/grafana/dashboards/training.json").read_text())["panels"]
+RULES = [
+    rule
+    for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"]
+    for rule in group["rules"]
+]
+QUERIES = {
+    f"{panel['title']} {target['refId']}": target["expr"].replace("$run", ".*")
+    for panel in PANELS
+    for target in panel["targets"]
+}
+MADE = re.compile(r'series\(\s*(Gauge|Counter), "(draw_\w+)"')
+NODE = {"ray_node_disk_free": 9e9, "ray_node_disk_usage": 1e9, "ray_node_cpu_utilization": 50.0}
+GPU = {"ray_node_gpus_utilization": 90.0}
+
+
+def trained() -> dict[str, str]:
+    """Every series that training makes, as Ray exports it → its kind, read from the source."""
+    source = (ROOT / "pipeline" / "telemetry.py").read_text()
+    ends = {"Gauge": "", "Counter": "_total"}
+    return {f"ray_{name}{ends[kind]}": kind.lower() for kind, name in MADE.findall(source)}
+
+
+def exposition(run: str, started: float) -> str:
+    """Two workers of a run that does a step a second, and the node that they are on."""
+    lines = []
+    for name, kind in trained().items():
+        lines.append(f"# TYPE {name} {kind}")
+        value = 10 * (time.monotonic() - started) if kind == "counter" or "step" in name else 0.1
+        for rank in "01":
+            tags = f'run="{run}",rank="{rank}",WorkerId="w{rank}",NodeAddress="127.0.0.1"'
+            lines.append(f"{name}{{{tags}}} {value}")
+    for name, value in (NODE | GPU).items():
+        extra = ',GpuIndex="0"' if name in GPU else ""
+        lines += [f"# TYPE {name} gauge", f'{name}{{IsHeadNode="true"{extra}}} {value}']
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def exporter(run: str) -> Iterator[int]:
+    started = time.monotonic()
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = exposition(run, started).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_words: object) -> None:
+            """Nothing: a scrape a second is no news."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+Ask = Callable[[str], list[Any]]
+
+
+@contextmanager
+def prometheus(folder: Path, discovery: Path) -> Iterator[Ask]:
+    """A server on our own configuration but for the pace, its own port and the file of targets."""
+    port = free_port()
+    for name in ("rules.yml", "prometheus.yml"):
+        shutil.copy(PROMETHEUS / name, folder)
+    config = yaml.safe_load((folder / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "1s"}
+    own, ray = config["scrape_configs"]
+    own["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
+    ray["file_sd_configs"][0] |= {"files": [str(discovery)], "refresh_interval": "1s"}
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+
+    def ask(query: str) -> list[Any]:
+        words = urllib.parse.urlencode({"query": query})
+        url = f"http://127.0.0.1:{port}/api/v1/query?{words}"
+        with urllib.request.urlopen(url, timeout=10) as reply:
+            answer = json.load(reply)
+        assert answer["status"] == "success"
+        return answer["data"]["result"]
+
+    command = [
+        "prometheus", f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+    ]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            _until(lambda: ask("vector(1)"), 30)
+            yield ask
+        finally:
+            process.kill()
+
+
+def _until(action: Callable[[], Any], seconds: float) -> Any:
+    """What ``action`` returns once it is true and does not fail to connect."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if found := action():
+                return found
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, f"nothing within {seconds} s"
+        time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    folder = tmp_path_factory.mktemp("prometheus")
+    discovery = folder / "targets.json"
+    with exporter("svhn-0123456789") as port:
+        target = {"labels": {"job": "ray"}, "targets": [f"127.0.0.1:{port}"]}
+        discovery.write_text(json.dumps([target]))
+        with prometheus(folder, discovery) as asking:
+            _until(lambda: asking("count_over_time(ray_draw_step[1m]) > 5"), 30)
+            _until(lambda: asking("ALERTS"), 30)
+            yield asking
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("check", "config", "prometheus.yml"), ("check", "rules", "--lint=all", "rules.yml"),
+     ("test", "rules", "rules_test.yml")],
+    ids=" ".join,
+)  # fmt: skip
+def test_promtool_passes(words):
+    done = subprocess.run(
+        ["promtool", *words], cwd=PROMETHEUS, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FAILED" not in done.stdout
+
+
+def test_every_alert_has_a_test_that_sees_it_fire_and_says_what_to_do():
+    tests = yaml.safe_load((PROMETHEUS / "rules_test.yml").read_text())["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"]]
+    fired = {case["alertname"] for case in cases if case.get("exp_alerts")}
+    assert fired == {rule["alert"] for rule in RULES}
+    assert all(rule["annotations"]["action"].endswith(".") for rule in RULES)
+
+
+def test_only_series_that_there_are_are_asked_for_and_all_of_training_are_shown():
+    named = re.compile(r"\bray_\w+")
+    known = set(trained()) | set(NODE) | set(GPU)
+    assert len(trained()) >= 14
+    shown = {name for query in QUERIES.values() for name in named.findall(query)}
+    alerted = {name for rule in RULES for name in named.findall(rule["expr"])}
+    assert shown | alerted <= known
+    assert shown >= set(trained())
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
+def test_prometheus_answers_the_query_of_a_panel(ask, query):
+    found = ask(query)
+    assert found
+    names = {name for one in found for name in one["metric"]}
+    assert names <= {"run", "rank", "instance", "GpuIndex", "alertname"}
+    assert all(float(one["value"][1]) >= 0 for one in found)
+
+
+def test_the_variable_of_the_dashboard_finds_the_run(ask):
+    assert [one["metric"]["run"] for one in ask("group by (run) (ray_draw_step)")] == [
+        "svhn-0123456789"
+    ]
+
+
+def test_prometheus_evaluates_every_alert_and_this_run_fires_the_one_it_should(ask):
+    for rule in RULES:
+        ask(rule["expr"])
+    assert {one["metric"]["alertname"] for one in ask("ALERTS")} == {"StepsSkipped"}
+    assert ask("prometheus_rule_evaluation_failures_total > 0") == []
+    assert ask("ray_draw_step{otel_scope_name!=''}") == []
+
+
+@pytest.mark.cluster
+def test_a_ray_node_is_found_by_its_heads_list_and_has_the_series_of_nodes(
+    head: Head, tmp_path: Path
+):
+    discovery = Path(head.environment["RAY_TMPDIR"], "ray", "prom_metrics_service_discovery.json")
+    listed = re.compile(rf'"([^"]+:{head.metrics_port})"')  # by the machine's own address
+    found = _until(lambda: discovery.exists() and listed.search(discovery.read_text()), 60)
+    node = found[1]
+    assert discovery.stat().st_mode & 0o004, "Prometheus runs as another user"
+    with prometheus(tmp_path, discovery) as asking:
+        for name in NODE:
+            _until(lambda name=name: asking(f'{name}{{job="ray",instance="{node}"}}'), 60)
+        (free,) = asking(QUERIES["Free disk A"])
+        assert 0 < float(free["value"][1]) < 1
+        assert not asking(f'up{{instance="{node}"}} == 0')
