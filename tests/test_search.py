@@ -244,6 +244,10 @@ def test_asked_to_stop_a_search_leaves_with_its_code_and_the_same_command_goes_o
     once_more = one.start("--json", out=subprocess.PIPE)
     said, _ = once_more.communicate(timeout=120)
     assert json.loads(said)["already"] is True, "standard output is JSON and nothing else"
+    words = ("study", "best", "searched", "--train", "--storage", one.url)
+    trained = one.head.drive(*words, "--json")
+    assert trained.returncode == 0, trained.stderr[-2000:]
+    assert json.loads(trained.stdout)["already"] is True, "the best trial was trained in full"
 
 
 @pytest.mark.cluster
