@@ -136,9 +136,8 @@ def _search(
         for trial in list(ledger.trials.values()):
             if not trial.settled and trial.status != "unfinished":
                 ledger.change(trial.number, status="unfinished")
-        over = len(ledger.trials) == len(numbers) or study.used_up()
-        if stopping.is_set() and not (over and all(t.settled for t in ledger.trials.values())):
-            left = len(numbers) - sum(trial.settled for trial in ledger.trials.values())
+        left = len(numbers) - sum(trial.settled for trial in ledger.trials.values())
+        if stopping.is_set() and left:
             raise Interrupted(
                 f"stopped with {left} of {len(numbers)} trials left; the same command goes on "
                 "from there"

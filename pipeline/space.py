@@ -5,7 +5,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import field
 from itertools import product
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -78,6 +78,8 @@ RANGES = ("uniform", "log_uniform", "int_range")
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class NoStopping:
     kind: Literal["none"] = "none"
+    unit: ClassVar[str] = "examples"
+    full: ClassVar[None] = None
 
     def rungs(self, full: float) -> list[float]:
         return []

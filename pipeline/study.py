@@ -18,7 +18,7 @@ from pipeline.values import STRICT, digest, from_json, to_json, to_plain
 
 log = logging.getLogger(__name__)
 STUDIES = "studies"
-STUDY, STUDY_JOB, STUDY_PAGE = "study.json", "job.yaml", "index.html"
+STUDY, STUDY_JOB = "study.json", "job.yaml"
 TRIALS, STARTS, LEASE = "trials", "starts", "lease"
 Status = Literal["waiting", "running", "finished", "stopped", "unfinished", "failed"]
 

@@ -128,7 +128,7 @@ def gather(storage: Storage, study_id: str) -> StudyView:
 def _full(job: Job, trials: Sequence[TrialRecord], storage: Storage) -> float | None:
     """What the longest trial may spend; None as long as the data sets are not in storage."""
     assert job.search is not None
-    given: float | None = getattr(job.search.scheduler, "full", None)
+    given = job.search.scheduler.full
     if given is not None:
         return given
     keys = [key for key in job.search.space if key.startswith("data.")]

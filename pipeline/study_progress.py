@@ -32,7 +32,7 @@ class Progress:
         self.study, self.trials, self.terminal = study, trials, terminal
         self.start = f"{STARTS}/{len(study.starts) + 1:06d}.json"
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.page = study.home.address("index.html")
+        self.page = study.home.address(PAGE)
         self._pictured: set[int] = set()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._writing, daemon=True)

@@ -29,7 +29,7 @@ from pipeline.study import (
 )
 from pipeline.tpe import ask
 from pipeline.trial import Shared, measured, reports_of_run
-from pipeline.values import to_plain
+from pipeline.values import digest, to_plain
 from pipeline.worker import machine
 
 BUILDS = 100
@@ -49,8 +49,8 @@ class Study:
         self.home = storage.below(study_path(self.id))
         examples = longest_epochs(job) * max(m.splits["train"] for m in manifests.values())
         scheduler = self.search.scheduler
-        self.unit: str = getattr(scheduler, "unit", "examples")
-        self.full: float = getattr(scheduler, "full", None) or float(examples)
+        self.unit: str = scheduler.unit
+        self.full: float = scheduler.full or float(examples)
         self.rungs = scheduler.rungs(self.full)
         self.starts = read_starts(self.home)
         self.began = time.monotonic()
@@ -142,22 +142,25 @@ def check_models(study: Study) -> None:
     and for a metric that the model does not have.
     """
     seen: dict[str, str] = {}
-    first = True
+    built: dict[str, Job] = {}
     for values in corners(study.search, BUILDS):
         job = study.shared.job_of(values, study.job.train.seed)
-        manifest = study.shared.manifest_of(job)
+        known = digest([to_plain(job.data), to_plain(job.model)])
+        if known in built:
+            continue
+        built[known] = job
         with torch.device("meta"):
-            measure = model_of(job, manifest).measure()
+            measure = model_of(job, study.shared.manifest_of(job)).measure()
         seen[measure.likelihood] = ", ".join(f"{key} = {value}" for key, value in values.items())
-        if first:
-            model, first = model_of(job, manifest), False
-            with torch.no_grad():
-                terms = model(model.fake_batch(2))
-            row = {name: float(term.mean()) for name, term in terms.items() if term.dim() == 1}
-            measured({"stderr": 0.0, **row}, study.search.metric, 2)
+    one = next(iter(built.values()))
+    model = model_of(one, study.shared.manifest_of(one))
+    with torch.no_grad():
+        terms = model(model.fake_batch(2))
+    row = {name: float(term.mean()) for name, term in terms.items() if term.dim() == 1}
+    measured({"stderr": 0.0, **row}, study.search.metric, 2)
     if len(seen) > 1:
-        (one, where), (other, there) = list(seen.items())[:2]
+        (this, where), (other, there) = list(seen.items())[:2]
         raise JobError(
-            f"search.space: {where} is measured by {one}, {there} by {other}: their losses cannot "
+            f"search.space: {where} is measured by {this}, {there} by {other}: their losses cannot "
             "be compared; search them in two studies"
         )

@@ -92,7 +92,7 @@ def study(storage: Storage, options: argparse.Namespace, terminal: Terminal) -> 
                 print(_line(trial, job))
         return [to_plain(trial) for trial in trials]
     if options.action == "best":
-        return _best(home, name, options, terminal)
+        return _best(storage, name, options, terminal)
     if options.action == "export":
         from pipeline.study_export import export_to
 
@@ -111,15 +111,16 @@ def study(storage: Storage, options: argparse.Namespace, terminal: Terminal) -> 
     return {"page": storage.address(page)}
 
 
-def _best(home: Storage, name: str, options: argparse.Namespace, terminal: Terminal) -> Any:
+def _best(storage: Storage, name: str, options: argparse.Namespace, terminal: Terminal) -> Any:
     """The best trial as a job of its own, at full length; with ``--train`` it is run."""
+    home = storage.below(study_path(name))
     job, trials = read_study_job(home), read_trials(home)
     assert job.search is not None
     best = best_trial(trials, job.search.mode)
     if best is None:
         raise DataError(f"{home.url}: no trial has been measured yet; run the search first")
     full = trial_job(job, best.values, best.seed)
-    full = replace(full, storage=home.url.removesuffix(f"/{study_path(name)}"))
+    full = replace(full, storage=storage.url)
     text = f"# Trial {best.number} of the study {name}, at full length.\n{dump_job(full)}"
     if options.out:
         try:

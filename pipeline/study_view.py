@@ -56,7 +56,7 @@ class StudyView:
     @property
     def unit(self) -> str:
         """What rungs are measured in: examples or seconds."""
-        return getattr(self.search.scheduler, "unit", "examples")
+        return self.search.scheduler.unit
 
     @property
     def rungs(self) -> list[float]:

@@ -145,7 +145,7 @@ class Voice:
             "flops_an_example": flops_an_example(model),
         }
         known = reports_of_run(job, manifest, shared.storage, self.metric)
-        self.before = known[-1].seconds if known else 0.0
+        self.before, self.since = known[-1].seconds if known else 0.0, 0.0
 
     def progress(self, row: Row) -> None:
         if self.first_step is None:
@@ -153,7 +153,10 @@ class Voice:
         self.last_step = row["time"]
 
     def report(self, row: Row) -> None:
-        report = report_of(row, self.metric, self.examples, self.before + row["seconds"])
+        if row["seconds"] < self.since:  # Ray Train has started its workers again
+            self.before += self.since
+        self.since = row["seconds"]
+        report = report_of(row, self.metric, self.examples, self.before + self.since)
         clock = {"first_step": self.first_step, "last_step": self.last_step}
         self.say({"report": to_plain(report), "clock": clock, **self.facts})
 

@@ -36,7 +36,7 @@ class Rule:
 
     def __init__(self, search: Search, full: float) -> None:
         scheduler = search.scheduler
-        self.unit: str = getattr(scheduler, "unit", "examples")
+        self.unit: str = scheduler.unit
         self.full, self.metric, self.mode = full, search.metric, search.mode
         self.rungs = scheduler.rungs(full)
         self.reached: list[dict[int, float]] = [{} for _ in self.rungs]
@@ -103,7 +103,9 @@ class Ledger:
         """Why a record could not be written: the search has to end, Ray Tune must not see it."""
         past = sorted((r.time, t.number, r) for t in self.trials.values() for r in t.reports)
         for _, number, report in past:  # in the order in which they were judged the first time
-            rule.judge(number, report)
+            reason = rule.judge(number, report)
+            if reason and not self.trials[number].settled:  # cut off before it could be judged
+                self.change(number, **self._stopped(self.trials[number], report, reason))
 
     def put(self, trial: TrialRecord) -> None:
         self.trials[trial.number] = trial
@@ -131,11 +133,14 @@ class Ledger:
         changed: dict[str, Any] = {"clock": clock, **{n: result[n] for n in facts if n in result}}
         reason = "" if again else self.rule.judge(number, report)
         if reason:
-            full = reason.startswith("full")
-            changed |= {"status": "finished" if full else "stopped", "reason": reason}
-            changed["clock"] = replace(clock, over=time.time())
+            changed |= self._stopped(replace(trial, clock=clock), report, reason)
         self.change(number, reports=[*before, again or report], **changed)
         return reason
+
+    def _stopped(self, trial: TrialRecord, report: Report, reason: str) -> dict[str, Any]:
+        full = getattr(report, self.rule.unit) >= self.rule.full
+        clock = replace(trial.clock, over=time.time())
+        return {"status": "finished" if full else "stopped", "reason": reason, "clock": clock}
 
 
 def _ending(result: dict[str, Any]) -> tuple[Status, dict[str, Any]]:

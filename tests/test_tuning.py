@@ -2,6 +2,7 @@
 
 import random
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,3 +182,13 @@ def test_a_record_that_cannot_be_written_ends_the_search_and_not_ray_tune():
     ledger.put(trial(0))
     ledger.heard(0, {"report": to_plain(report(5, 0.1))})
     assert str(ledger.fault) == "trial 0: the store is gone"
+
+
+def test_a_validation_that_was_stored_but_not_judged_before_the_kill_is_judged_at_the_next_start():
+    known = [
+        replace(trial(n), reports=[report(10, v, at=n)]) for n, v in enumerate([0.1, 0.2, 0.9])
+    ]
+    known[0] = replace(known[0], status="finished")
+    ledger = Ledger(known, rule(), lambda one: None)
+    assert [ledger.trials[n].status for n in range(3)] == ["finished", "stopped", "stopped"]
+    assert "place 3 of 3" in ledger.trials[2].reason
