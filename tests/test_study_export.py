@@ -164,7 +164,7 @@ def test_all_forms_are_written_to_a_folder_and_again_over_themselves(storage, tm
 
 def test_a_study_that_is_not_there_is_one_line(tmp_path):
     storage = open_storage(str(tmp_path))
-    with pytest.raises(DataError, match=r"/studies/other/job.yaml: not there, so there is no"):
+    with pytest.raises(DataError, match=r"/studies/other/job.yaml: there is no such study"):
         write_exports(storage, "other")
     storage.write("studies/other/job.yaml", dump_job(check_job(PLAIN, "tiny")).encode())
     with pytest.raises(DataError, match="has no section search"):

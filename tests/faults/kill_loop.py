@@ -21,7 +21,7 @@ import psutil
 import yaml
 
 from pipeline import checkpoint
-from pipeline.listing import read_metrics
+from pipeline.listing import read_attempts, read_metrics
 from pipeline.storage import Storage, open_storage
 
 ROOT = Path(__file__).parents[2]
@@ -80,10 +80,19 @@ class Run:
         home = self.home()
         return max(checkpoint.steps(home), default=-1) if home else -1
 
-    def wait_past(self, step: int) -> bool:
-        """Until there is a newer checkpoint; False when the run has ended."""
+    def starts(self) -> int:
+        """How often training has signed in."""
+        home = self.home()
+        return len(read_attempts(self.storage, self.storage.folders("runs")[0])) if home else 0
+
+    def wait_past(self, step: int, starts: int = -1) -> bool:
+        """Until there is a newer checkpoint, and one start more; False when the run has ended.
+
+        The start is waited for because a dead driver's workers write on for a moment: who kills
+        again before the next driver's workers are there has killed nothing new.
+        """
         deadline = time.monotonic() + PATIENCE_S
-        while self.newest() <= step:
+        while self.newest() <= step or self.starts() <= starts:
             if self.driver.poll() is not None:
                 return False
             assert time.monotonic() < deadline, f"no progress for {PATIENCE_S} s: {self.tail()}"
@@ -135,10 +144,10 @@ def survive(folder: Path, kinds: Sequence[str], total_epochs: int) -> Run:
             before = run.newest()
             assert run.wait_past(before), f"ended before kill {number}: {run.tail()}"
             time.sleep(random.uniform(0.0, 0.7))
-            since = time.monotonic()
+            since, starts = time.monotonic(), run.starts()
             run.kill(kind)
             at = run.newest()
-            assert run.wait_past(at), f"ended while recovering: {run.tail()}"
+            assert run.wait_past(at, starts), f"ended while recovering: {run.tail()}"
             run.recoveries[kind].append(time.monotonic() - since)
             print(f"kill {number + 1:2} {kind:8} after step {at:5}, "
                   f"past it again in {run.recoveries[kind][-1]:.1f} s", flush=True)  # fmt: skip

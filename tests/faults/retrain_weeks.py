@@ -29,6 +29,8 @@ WEEK = 7 * 86400.0
 KEEP = 2
 PATIENCE_S = 600.0
 """A tick that takes longer, kills and all, is a fault."""
+OBJECTS = 35
+"""A tick that trains writes more than these: whoever is killed after one of them is mid-tick."""
 JOB: dict[str, Any] = {
     "name": "weekly",
     "data": {"source": "synthetic", "size": 12, "val": 20, "test": 40},
@@ -67,6 +69,25 @@ def start(url: str, week: int) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def wait_for_objects(folder: Path, wanted: int, pair: list[subprocess.Popen[str]]) -> None:
+    """Until so many objects were written from now on, or both processes have ended."""
+    before, seen = written(folder), set[tuple[str, int]]()
+    while len(seen) < wanted and any(process.poll() is None for process in pair):
+        seen |= written(folder) - before
+        time.sleep(0.01)
+
+
+def written(folder: Path) -> set[tuple[str, int]]:
+    """Every file and when it was written: what is written again counts again."""
+    found = set()
+    for path in folder.rglob("*.*"):
+        try:
+            found.add((str(path), path.stat().st_mtime_ns))
+        except FileNotFoundError:
+            continue  # replaced or removed since it was listed
+    return found
+
+
 def one_week(url: str, week: int, kills: int, chance: random.Random) -> tuple[list[str], int]:
     """What the processes of a tick said that came to an end, and how many were killed."""
     said: list[str] = []
@@ -77,7 +98,8 @@ def one_week(url: str, week: int, kills: int, chance: random.Random) -> tuple[li
             raise AssertionError(f"week {week}: nothing decided within {PATIENCE_S:.0f} s: {said}")
         pair = [start(url, week) for _ in range(2 if killed == 0 else 1)]
         if killed < kills:
-            time.sleep(chance.uniform(2.0, 20.0))
+            wait_for_objects(Path(url.removeprefix("file://")), chance.randint(1, OBJECTS), pair)
+            chance.shuffle(pair)
         for process in pair:
             if killed < kills and process.poll() is None:
                 process.kill()
