@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.errors import DataError, LeaseError, StorageError
 from pipeline.gate import Verdict
 from pipeline.lease import own_name
-from pipeline.records import RECORD, RunRecord, run_path
+from pipeline.records import read_record, run_path
 from pipeline.storage import NotFound, Storage
 from pipeline.values import STRICT, from_json, to_json
 
@@ -199,18 +199,9 @@ def known(storage: Storage, name: str) -> Decision:
     return decision
 
 
-def record_of(storage: Storage, run: str) -> RunRecord:
-    """The record of a run that has to be complete. Raises DataError where it is not."""
-    home = storage.below(run_path(run))
-    try:
-        return from_json(RunRecord, home.read(RECORD), home.address(RECORD))
-    except NotFound:
-        raise DataError(f"{home.address(RECORD)}: not there; restore the run") from None
-
-
 def require_weights(storage: Storage, champion: Champion) -> None:
     """Raises DataError where the champion's run is gone or has other weights now."""
-    record = record_of(storage, champion.run)
+    record = read_record(storage, champion.run)
     if record.weights_sha256 != champion.weights_sha256:
         raise DataError(
             f"{storage.address(run_path(champion.run))}: its weights are not those that were "

@@ -81,9 +81,11 @@ def flops_an_example(model: Model, count: int = 2) -> float:
     return float(counter.get_total_flops()) / count
 
 
-def _backward(model: Model, batch: Batch) -> None:
+def _backward(model: Model, batch: Batch, precision: str = "float32") -> None:
     model.zero_grad(set_to_none=True)
-    model(batch)["loss"].mean().backward()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        loss = model(batch)["loss"].mean()
+    loss.backward()
 
 
 def _step_seconds(job: Job, model: Model, batch: Batch) -> float:
@@ -91,7 +93,7 @@ def _step_seconds(job: Job, model: Model, batch: Batch) -> float:
     optimizer, fastest = make_optimizer(job.train, model), math.inf
     for step in range(WARM_UP + MEASURED):
         started = time.perf_counter()
-        _backward(model, batch)
+        _backward(model, batch, job.train.precision)
         torch.nn.utils.clip_grad_norm_(model.parameters(), job.train.clip_norm or math.inf)
         optimizer.step()
         if step >= WARM_UP:

@@ -51,9 +51,9 @@ class Verdict:
     better: bool
     reason: str
     metric: str
-    champion: float
-    """Mean over the test examples."""
-    challenger: float
+    champion: float | None
+    """Mean over the test examples; None where it is not finite, which JSON cannot say."""
+    challenger: float | None
     difference: Interval
     classes: dict[str, Interval] = field(default_factory=dict)
     """Of the classes that have two test examples or more; only with ``worst_class``."""
@@ -159,8 +159,8 @@ def _not_finite(gate: Gate, champion: np.ndarray, challenger: np.ndarray) -> Ver
         better=False,
         reason=f"worse: its {gate.metric} is not finite on {count} of {len(challenger)} examples",
         metric=gate.metric,
-        champion=float(champion.mean()),
-        challenger=math.nan,
+        champion=float(champion.mean()) if np.isfinite(champion).all() else None,
+        challenger=None,
         difference=nothing,
     )
 

@@ -171,18 +171,22 @@ def run_id(job: Job, manifest: Manifest) -> str:
 
     The same job submitted again has the same id, so it resumes or is already complete.
     """
-    identity = {
-        "format": FORMAT,
-        "data": manifest.content,
-        "binarisation": job.data.binarisation,
-        "model": to_plain(job.model),
-        "train": to_plain(job.train),
-    }
-    if crop := crop_of(job):
-        identity["crop"] = crop
+    identity = {"data": manifest.content, **made_of(job)}
     if job.start is not None:
         identity["start"] = to_plain(job.start)
     return f"{job.name}-{digest(identity)[:10]}"
+
+
+def made_of(job: Job) -> dict[str, Any]:
+    """All that decides a result beside the examples and the weights that training begins with."""
+    crop = crop_of(job)
+    return {
+        "format": FORMAT,
+        "binarisation": job.data.binarisation,
+        "model": to_plain(job.model),
+        "train": to_plain(job.train),
+        **({"crop": crop} if crop else {}),
+    }
 
 
 def crop_of(job: Job) -> int | None:

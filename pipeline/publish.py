@@ -14,9 +14,11 @@ from pipeline import checkpoint, pictures
 from pipeline.curves import curves_png
 from pipeline.errors import DataError
 from pipeline.job import Job, crop_of, run_id
+from pipeline.job_file import check_job
 from pipeline.listing import read_attempts, read_metrics
 from pipeline.loader import as_text, cropped, model_of, open_loader
 from pipeline.manifest import Manifest
+from pipeline.prepare import load_manifest
 from pipeline.records import (
     METRICS,
     MODEL,
@@ -24,6 +26,7 @@ from pipeline.records import (
     RECORD,
     WEIGHTS,
     RunRecord,
+    read_record,
     run_path,
 )
 from pipeline.report import write_run_page, write_storage_page
@@ -91,11 +94,12 @@ def describe(job: Job, manifest: Manifest) -> dict[str, Any]:
     return {**to_plain(job.model), "shape": list(shape), "classes": len(manifest.classes)}
 
 
-def load_model(job: Job, manifest: Manifest, home: Storage, record: RunRecord) -> Model:
-    """The trained model of a finished run, from its published weights.
+def finished_run(storage: Storage, run: str) -> tuple[Job, Manifest, Model]:
+    """Job, data set and trained model of a finished run, from its published weights.
 
-    Raises DataError when they are not those that the record names.
+    Raises DataError where one is damaged, or the weights are not those that the record names.
     """
+    home, record = storage.below(run_path(run)), read_record(storage, run)
     weights = home.read(WEIGHTS)
     found = sha256(weights).hexdigest()
     if record.weights_sha256 != found:
@@ -104,9 +108,12 @@ def load_model(job: Job, manifest: Manifest, home: Storage, record: RunRecord) -
             f"{record.weights_sha256[:12] or 'nothing'}…; delete run.json and run the job again "
             "(the checkpoints are kept)"
         )
+    job = check_job(record.job, home.address(RECORD))
+    name, _, id = record.dataset.removeprefix("datasets/").partition("/")
+    manifest = load_manifest(storage, name, id)
     model = model_of(job, manifest)
     model.load_state_dict(load(weights))
-    return model.eval()
+    return job, manifest, model.eval()
 
 
 @torch.no_grad()

@@ -5,7 +5,9 @@ from typing import Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from pipeline.values import STRICT
+from pipeline.errors import DataError
+from pipeline.storage import NotFound, Storage
+from pipeline.values import STRICT, from_json
 
 
 def target(likelihood: str, binarisation: str) -> str:
@@ -117,3 +119,14 @@ ATTEMPTS = "attempts"
 METRICS = "metrics"
 PICTURES = "pictures"
 RAY_NOTES = "ray"
+
+
+def read_record(storage: Storage, run: str) -> RunRecord:
+    """The record of a run that has to be finished. Raises DataError where it is not."""
+    home = storage.below(run_path(run))
+    try:
+        return from_json(RunRecord, home.read(RECORD), home.address(RECORD))
+    except NotFound:
+        raise DataError(
+            f"{home.address(RECORD)}: not there; the run is not finished, run its job"
+        ) from None

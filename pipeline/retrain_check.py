@@ -8,29 +8,14 @@ from pathlib import Path
 
 import torch
 
-from draw_model import Model
-from pipeline.champion import record_of
 from pipeline.errors import DataError, PipelineError
-from pipeline.job import Job
-from pipeline.job_file import check_job
-from pipeline.manifest import Manifest
-from pipeline.prepare import load_manifest
-from pipeline.publish import load_model
-from pipeline.records import RECORD, run_path
+from pipeline.publish import finished_run
+from pipeline.records import run_path
 from pipeline.storage import Storage, open_storage
 
 SAMPLES = 8
 SECONDS = 600.0
 """A process that takes longer is ended, and its run refused."""
-
-
-def finished_run(storage: Storage, run: str) -> tuple[Job, Manifest, Model]:
-    """Job, data set and trained model of a finished run. Raises DataError where one is damaged."""
-    home, record = storage.below(run_path(run)), record_of(storage, run)
-    job = check_job(record.job, home.address(RECORD))
-    name, _, id = record.dataset.removeprefix("datasets/").partition("/")
-    manifest = load_manifest(storage, name, id)
-    return job, manifest, load_model(job, manifest, home, record)
 
 
 @torch.no_grad()

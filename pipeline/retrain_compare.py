@@ -9,7 +9,7 @@ from pipeline.gate import ERROR, Gate, Verdict, decide
 from pipeline.job import Job
 from pipeline.loader import Loader, open_loader
 from pipeline.manifest import Manifest
-from pipeline.retrain_check import finished_run
+from pipeline.publish import finished_run
 from pipeline.storage import Storage
 
 

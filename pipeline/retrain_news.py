@@ -6,11 +6,12 @@ from hashlib import sha256
 from pathlib import Path
 
 import draw_model
-from pipeline.champion import Champion, Seen, record_of, require_weights
+from pipeline.champion import Champion, Seen, require_weights
 from pipeline.errors import JobError
-from pipeline.job import Job, crop_of
+from pipeline.job import Job, made_of
 from pipeline.loader import model_of
 from pipeline.manifest import Manifest
+from pipeline.records import read_record
 from pipeline.retrain_compare import check_metric
 from pipeline.retrain_values import News, Retrain, Start
 from pipeline.storage import Storage
@@ -34,8 +35,7 @@ def code_version() -> str:
 
 def seen_now(job: Job, manifest: Manifest) -> Seen:
     """What a challenger of this tick would be made of."""
-    made_of = [job.data.binarisation, crop_of(job), to_plain(job.model), to_plain(job.train)]
-    return Seen(data=manifest.content, code=code_version(), job=digest(made_of)[:12])
+    return Seen(data=manifest.content, code=code_version(), job=digest(made_of(job))[:12])
 
 
 def news(section: Retrain, before: Seen | None, now: Seen) -> list[News]:
@@ -64,7 +64,7 @@ def check_fit(
     if champion is None:
         return
     require_weights(storage, champion)
-    theirs, ours = record_of(storage, champion.run).job.get("model"), to_plain(job.model)
+    theirs, ours = read_record(storage, champion.run).job.get("model"), to_plain(job.model)
     if section.start != "cold" and theirs != ours:
         raise JobError(
             f"retrain.start is {section.start}, but champion {champion.run} is another model "

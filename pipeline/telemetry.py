@@ -7,6 +7,9 @@ from typing import Any
 
 from pipeline.metrics import Row
 
+PACE_S = 0.5
+"""Between two looks at the driver's word, and two words to it."""
+
 
 class Notes(logging.Handler):
     """Takes a worker's warnings to the driver's terminal."""
@@ -22,17 +25,30 @@ class Notes(logging.Handler):
         internal_kv._internal_kv_put(key, record.getMessage())
 
 
+class Asked:
+    """Whether the driver asks on a channel for a stop; it is looked up at most every PACE_S."""
+
+    def __init__(self, channel: str) -> None:
+        self.key, self.looked, self.stopped = f"{channel}:stop", 0.0, False
+
+    def __call__(self) -> bool:
+        from ray.experimental import internal_kv
+
+        now = time.monotonic()
+        if not self.stopped and now - self.looked > PACE_S:
+            self.looked = now
+            self.stopped = internal_kv._internal_kv_get(self.key) is not None
+        return self.stopped
+
+
 class Listener:
     """A worker's line to the driver (rank 0) and to Ray's metrics (all ranks)."""
-
-    PACE_S = 0.5
 
     def __init__(self, channel: str, rank: int, run: str) -> None:
         from ray.util.metrics import Counter, Gauge
 
         self.channel, self.rank = channel, rank
-        self.spoke = self.asked = 0.0
-        self.stopped = False
+        self.spoke, self.asked = 0.0, Asked(channel)
         tags = {"run": run, "rank": str(rank)}
 
         def series(kind: Any, name: str, text: str) -> Any:
@@ -65,7 +81,7 @@ class Listener:
         if row["skipped"]:
             self.skipped.inc()
         now = time.monotonic()
-        if now - self.spoke < self.PACE_S:
+        if now - self.spoke < PACE_S:
             return
         self.spoke = now
         for name, gauge in self.gauges.items():
@@ -92,10 +108,4 @@ class Listener:
             internal_kv._internal_kv_put(f"{self.channel}:row", json.dumps(row))
 
     def stop(self) -> bool:
-        from ray.experimental import internal_kv
-
-        now = time.monotonic()
-        if self.rank == 0 and not self.stopped and now - self.asked > self.PACE_S:
-            self.asked = now
-            self.stopped = internal_kv._internal_kv_get(f"{self.channel}:stop") is not None
-        return self.stopped
+        return self.rank == 0 and self.asked()

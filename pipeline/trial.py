@@ -22,11 +22,11 @@ from pipeline.records import JOB, RunRecord, run_path
 from pipeline.run import complete
 from pipeline.storage import Storage
 from pipeline.study import Report, trial_job
+from pipeline.telemetry import Asked
 from pipeline.train import train
 from pipeline.values import digest, to_plain
 from pipeline.worker import Outcome, Worker, interrupted
 
-PACE_S = 0.5
 AROUND = {"step", "epoch", "examples", "seconds", "stderr"}
 """Columns of a validation that a report holds by themselves."""
 
@@ -136,7 +136,7 @@ class Voice:
     ) -> None:
         assert shared.job.search is not None
         self.metric, self.examples = shared.job.search.metric, manifest.splits["val"]
-        self.say, self.channel, self.asked, self.stopped = say, shared.channel, 0.0, False
+        self.say, self.stop = say, Asked(shared.channel)
         self.first_step: float | None = None
         self.last_step: float | None = None
         model = model_of(job, manifest)
@@ -159,15 +159,6 @@ class Voice:
         report = report_of(row, self.metric, self.examples, self.before + self.since)
         clock = {"first_step": self.first_step, "last_step": self.last_step}
         self.say({"report": to_plain(report), "clock": clock, **self.facts})
-
-    def stop(self) -> bool:
-        from ray.experimental import internal_kv
-
-        now = time.monotonic()
-        if not self.stopped and now - self.asked > PACE_S:
-            self.asked = now
-            self.stopped = internal_kv._internal_kv_get(f"{self.channel}:stop") is not None
-        return self.stopped
 
 
 def _train(job: Job, manifest: Manifest, shared: Shared, voice: Voice) -> Outcome:

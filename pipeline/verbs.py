@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.errors import DataError, JobError, StorageError
 from pipeline.job import Job
 from pipeline.terminal import Terminal, estimate_rows, result_rows, summary_rows
-from pipeline.values import from_json, to_json, to_plain
+from pipeline.values import to_json, to_plain
 
 DEFAULT_STORAGE = "file://~/draw-storage"
 
@@ -42,14 +42,6 @@ def _home(options: argparse.Namespace) -> Any:
             f"name one of: {there}"
         )
     return storage.below(f"runs/{matching[0]}"), matching[0], storage
-
-
-def _record(home: Any) -> Any:
-    from pipeline.records import RECORD, RunRecord
-
-    if not home.exists(RECORD):
-        raise DataError(f"{home.address(RECORD)}: not there; the run is not finished, run its job")
-    return from_json(RunRecord, home.read(RECORD), home.address(RECORD))
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Any:
@@ -132,27 +124,15 @@ def verify(options: argparse.Namespace, terminal: Terminal) -> Any:
     return {"dataset": manifest.path, "shards": len(manifest.shards), "faults": []}
 
 
-def _finished(options: argparse.Namespace) -> Any:
-    """Job, manifest, storage and trained model of a finished run."""
-    from pipeline.job_file import check_job
-    from pipeline.prepare import load_manifest
-    from pipeline.publish import load_model
-
-    home, run_id, storage = _home(options)
-    record = _record(home)
-    job = check_job(record.job, home.address("run.json"))
-    name, _, id = record.dataset.removeprefix("datasets/").partition("/")
-    manifest = load_manifest(storage, name, id)
-    return job, manifest, storage, load_model(job, manifest, home, record), run_id
-
-
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
     from torch import autocast, bfloat16
 
     from pipeline.evaluate import evaluate as evaluate_split
     from pipeline.loader import open_loader
+    from pipeline.publish import finished_run
 
-    job, manifest, storage, model, run_id = _finished(options)
+    _, run_id, storage = _home(options)
+    job, manifest, model = finished_run(storage, run_id)
     loader = open_loader(job, manifest, storage, options.split, model.noise_shapes())
     with (
         terminal.stage(f"evaluate {options.split}") as advance,
@@ -165,11 +145,12 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
 
 def sample(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline import pictures
-    from pipeline.publish import TEXTS, texts
+    from pipeline.publish import TEXTS, finished_run, texts
 
     if options.count < 1:
         raise JobError(f"--count {options.count}: write 1 or more")
-    *_, model, run_id = _finished(options)
+    _, run_id, storage = _home(options)
+    *_, model = finished_run(storage, run_id)
     if options.primer is None:
         made = model.sample(options.count, options.seed)
         drawn = pictures.of_model(made, None, None) | texts(made)

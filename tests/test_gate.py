@@ -1,11 +1,13 @@
 """The gate: against numbers by hand, by simulation, and at its edges."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 
 from pipeline.gate import Gate, decide, interval, matched
+from pipeline.values import to_plain
 
 
 def test_the_paired_interval_is_the_one_computed_by_hand():
@@ -96,6 +98,7 @@ def test_a_challenger_that_is_not_finite_is_never_better():
     verdict = decide(Gate(), np.ones(4), np.array([0, 0, math.nan, math.inf]))
     assert not verdict.better
     assert verdict.reason == "worse: its loss is not finite on 2 of 4 examples"
+    json.dumps(to_plain(verdict), allow_nan=False)  # what a webhook's receiver can read
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pipeline import champion, retrain_manual
 from pipeline.errors import DataError, JobError, TrainingError
 from pipeline.job import Job, run_id
 from pipeline.job_file import check_job, parse
-from pipeline.records import CHECKPOINTS, RECORD, WEIGHTS, run_path
+from pipeline.records import CHECKPOINTS, RECORD, WEIGHTS, read_record, run_path
 from pipeline.retrain import Ticked, retrain
 from pipeline.storage import Storage, open_storage
 from pipeline.terminal import Terminal
@@ -144,7 +144,7 @@ def test_a_changed_test_set_is_refused_before_anything_is_trained(store):
 def test_warm_and_cold_are_both_trained_and_the_better_on_validation_challenges(store):
     both = tick(weekly(store, examples=80, start="both"), 1).decision
     assert len(both.trained) == 2
-    records = [champion.record_of(storage_of(weekly(store)), run) for run in both.trained]
+    records = [read_record(storage_of(weekly(store)), run) for run in both.trained]
     best = min(records, key=lambda record: record.results["val"].loss)
     assert both.challenger == best.id == both.trained[0]  # the warm one is ahead
 
@@ -153,7 +153,7 @@ def test_the_same_weights_and_seed_give_the_same_run_and_other_weights_another(s
     job = weekly(store)
     first = champion.read(storage_of(job), "tiny", 1)
     manifest, _ = prepared(job)
-    plain = json.loads(json.dumps(champion.record_of(storage_of(job), first.challenger).job))
+    plain = json.loads(json.dumps(read_record(storage_of(job), first.challenger).job))
     assert run_id(check_job(plain, "job"), manifest) == first.challenger
     assert run_id(replace(job, retrain=None), manifest) != first.challenger
     start = {"run": first.challenger, "weights_sha256": "0" * 64}

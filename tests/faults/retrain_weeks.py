@@ -19,8 +19,8 @@ from typing import Any
 
 from pipeline import champion
 from pipeline.champion import Decision
+from pipeline.publish import finished_run
 from pipeline.records import CHECKPOINTS, run_path
-from pipeline.retrain_check import finished_run
 from pipeline.storage import Storage, open_storage
 
 ROOT = Path(__file__).parents[2]
