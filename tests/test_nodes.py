@@ -57,12 +57,21 @@ def test_a_run_on_two_nodes_goes_on_with_the_same_batches_when_one_is_lost(tmp_p
     straight, storage = (open_storage(f"file://{tmp_path}/{name}") for name in ("one", "two"))
     with nodes.started(2, storage.url) as cluster:
         lost = list(cluster.running)[-1]
-        driver = drive(job, {
+        environment = {
             **cluster.environment, "RAY_ADDRESS": cluster.address,
             "DRAW_CACHE": str(tmp_path / "cache"),
             # Ray's first try still counts on the node that is gone.
             "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
-        })  # fmt: skip
+        }  # fmt: skip
+        told = subprocess.run(
+            [sys.executable, "-m", "pipeline.probe", "nodes", storage.url],
+            cwd=ROOT, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert told.returncode == 0, told.stderr[-2000:]
+        said = json.loads(told.stdout.splitlines()[-1])
+        assert (said["backend"], said["world"]) == ("gloo", 2)
+        assert not list(storage.list())
+        driver = drive(job, environment)
         wait_for_checkpoint(driver, storage, job)
         cluster.kill(lost)
         code = driver.wait(timeout=PATIENCE_S)
