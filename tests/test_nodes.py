@@ -25,7 +25,7 @@ JOB = {
     "train": {"total_epochs": 30, "batch_size": 64, "checkpoint_every_steps": 5, "lr": 0.001},
     "cluster": {"workers": {"least": 1, "most": 2}},
 }
-PATIENCE_S = 240.0
+PATIENCE_S = 400.0
 
 
 def drive(job: Path, environment: dict[str, str], *words: str) -> subprocess.Popen[bytes]:
