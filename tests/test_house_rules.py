@@ -19,7 +19,7 @@ plan shards datasets prepare cache loader metrics evaluate worker checkpoint opt
 recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curves study
 listing report publish
 study_stats study_view study_answer study_header study_rows study_page
-study_tables study_events study_export serve terminal run tpe trial study_run tuning
+study_tables study_events study_export results serve terminal run tpe trial study_run tuning
 study_progress search study_verbs retrain_check retrain_compare
 retrain_news retrain_hook retrain_retention retrain_page retrain schedule_render probe_nodes probe
 doctor verbs retrain_verbs commands
