@@ -34,8 +34,8 @@ MISSING = {
 class Item:
     """What somebody reported, and whose runs here answer it.
 
-    ``id`` has the numbers of the source documents' items. ``show`` names what of a run is the answer;
-    ``where`` are values that the run's job has to have; ``ours`` are words instead of runs.
+    ``id`` has the numbers of the source documents' items. ``show`` names what of a run is the
+    answer; ``where`` are values that the run's job has to have; ``ours`` are words instead of runs.
     """
 
     id: str

@@ -39,9 +39,9 @@ def ids(text: str) -> set[str]:
     return found
 
 
-@pytest.fixture
-def made(tmp_path) -> tuple[Storage, RunRecord]:
-    storage = open_storage(f"file://{tmp_path}/store")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Storage, RunRecord]:
+    storage = open_storage(f"file://{tmp_path_factory.mktemp('results')}/store")
     job = replace(tiny_job(storage.url), name="mnist")
     return storage, run(job, Terminal(quiet=True), without_ray=True).record
 
@@ -75,11 +75,8 @@ def test_a_run_answers_with_its_bound_setting_cost_and_address(made):
 def test_the_longest_run_answers_and_one_with_other_values_where_they_are_asked_for(made):
     storage, record = made
     longer = replace(record, id="mnist-0000000001", examples_seen=record.examples_seen + 1)
-    other = replace(
-        record,
-        id="mnist-0000000002",
-        job={**record.job, "data": {**record.job["data"], "train": 7}},
-    )
+    job = {**record.job, "data": {**record.job["data"], "train": 7}}
+    other = replace(record, id="mnist-0000000002", job=job)
     for one in (longer, other):
         storage.write(f"{run_path(one.id)}/{RECORD}", to_json(one))
     item = Item(id="1", what="x", jobs=("mnist",), show="time")
