@@ -34,13 +34,13 @@ def schedule(options: argparse.Namespace, terminal: Terminal) -> Any:
 
     from pipeline.job_file import read_job
     from pipeline.schedule import due_after
-    from pipeline.schedule_render import render
+    from pipeline.schedule_render import from_root, render
 
     job = read_job(options.job, options.set)
     if job.retrain is None:
         raise JobError(f"{options.job}: no retrain section; write retrain.cron and retrain.zone")
     if options.action == "render":
-        text = render(job, options.job, options.kind)
+        text = render(job, from_root(options.job), options.kind)
         if not options.json:
             sys.stdout.write(text)
         return {"as": options.kind, "text": text}

@@ -34,6 +34,12 @@ def render(job: Job, path: str, kind: str) -> str:
     }[kind](job, path)  # fmt: skip
 
 
+def from_root(path: str) -> str:
+    """A job file's path as a scheduler needs it: from the project's root, absolute if elsewhere."""
+    there = Path(path).resolve()
+    return str(there.relative_to(_root()) if there.is_relative_to(_root()) else there)
+
+
 def _crontab(job: Job, path: str) -> str:
     assert job.retrain is not None
     command = f"cd {shlex.quote(str(_root()))} && {shlex.quote(sys.executable)}"
@@ -95,6 +101,8 @@ def _kuberay(job: Job, path: str) -> str:
 def _manifest(file: str, job: Job, path: str) -> str:
     """A manifest of infra/kuberay/, which is written for jobs/svhn.yaml, for this job."""
     assert job.retrain is not None
+    if path.startswith("/"):
+        raise JobError(f"{path}: not in {_root()}, so not in its image; put it below jobs/")
     meant = {
         "retrain-svhn": _dashed(job),
         "jobs/svhn.yaml": path,
