@@ -6,12 +6,8 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -25,6 +21,7 @@ from pipeline.retrain import Ticked, retrain
 from pipeline.storage import Storage, open_storage
 from pipeline.terminal import Terminal
 from tests.faults import retrain_weeks
+from tests.receiver import receiver
 from tests.tiny import PLAIN, prepared
 
 ROOT = Path(__file__).parents[1]
@@ -238,31 +235,6 @@ def test_old_checkpoints_go_and_the_champion_keeps_its_own(later):
     assert storage_of(job).exists(f"{run_path(old)}/{WEIGHTS}")
     assert checkpoints(newest)
     assert checkpoints(holder(job))
-
-
-@contextmanager
-def receiver(status: int = 200) -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
-    """A real HTTP server that keeps what it was sent."""
-    heard: list[tuple[dict[str, str], bytes]] = []
-
-    class Keep(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            heard.append((dict(self.headers), body))
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Keep) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/hook/abc", heard
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def test_a_decision_is_sent_once_signed_and_without_secrets(store, monkeypatch):
