@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import ClusterError
-from pipeline.job import Job
+from pipeline.job import Elastic, Job
 
 ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # reports are fetched at this pace; default 2 s
@@ -34,6 +34,8 @@ EXAMPLES_PER_CPU_WORKER = 32
 class Placement:
     """How many workers, on what, with how many cores each."""
 
+    least: int
+    """Workers without which training waits for nodes; less than ``workers`` on an elastic job."""
     workers: int
     device: Literal["cpu", "cuda"]
     cpus: int
@@ -52,7 +54,9 @@ def place(job: Job, resources: dict[str, float]) -> Placement:
         raise ClusterError(
             "cluster.device is cuda, the cluster has no GPU; use auto or cpu, or another cluster"
         )
-    if wanted.workers != "auto":
+    if isinstance(wanted.workers, Elastic):
+        workers = wanted.workers.most
+    elif wanted.workers != "auto":
         workers = wanted.workers
     elif device == "cuda":
         workers = gpus
@@ -60,7 +64,10 @@ def place(job: Job, resources: dict[str, float]) -> Placement:
         useful = max(1, job.train.batch_size // EXAMPLES_PER_CPU_WORKER)
         workers = max(1, min(cpus // wanted.cpus_per_worker, useful))
     workers = min(workers, job.train.batch_size)
-    return Placement(workers=workers, device=device, cpus=wanted.cpus_per_worker)
+    least = wanted.workers.least if isinstance(wanted.workers, Elastic) else workers
+    return Placement(
+        least=min(least, workers), workers=workers, device=device, cpus=wanted.cpus_per_worker
+    )
 
 
 def start_ray() -> bool:
@@ -132,14 +139,14 @@ def _answers(address: str) -> None:
 
 
 def check_fits(placement: Placement, resources: dict[str, float]) -> None:
-    need = placement.workers * placement.cpus
+    need = placement.least * placement.cpus
     if need > resources.get("CPU", 0):
         raise ClusterError(
             f"cluster.workers × cluster.cpus_per_worker is {need}, this machine has "
             f"{int(resources.get('CPU', 0))} cores; lower one, or use auto"
         )
-    if placement.device == "cuda" and placement.workers > resources.get("GPU", 0):
+    if placement.device == "cuda" and placement.least > resources.get("GPU", 0):
         raise ClusterError(
-            f"cluster.workers is {placement.workers}, this machine has "
+            f"cluster.workers is {placement.least}, this machine has "
             f"{int(resources.get('GPU', 0))} GPUs; lower it, or use auto"
         )

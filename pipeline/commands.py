@@ -70,6 +70,11 @@ VERBS = {
             (("--out",), {"metavar": "FOLDER"}),
         ),
     ),
+    "results": Verb(
+        help="the table of what was reported by others and is reached here",
+        act=verbs.results,
+        arguments=(*STORAGE, (("--out",), {"metavar": "FILE", "help": "RESULTS.md, here too"})),
+    ),
     "runs": Verb(help="list the runs in a storage", act=verbs.runs, arguments=STORAGE),
     "studies": Verb(
         help="list the searches in a storage", act=verbs.studies, arguments=STORAGE

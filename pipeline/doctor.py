@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pipeline.cluster import OBJECT_STORE_BYTES, running_here
 from pipeline.errors import ClusterError, DataError, PipelineError, StorageError
 from pipeline.fetch import cache_folder
-from pipeline.probe import ask_cluster, ask_dashboard, sum_between_processes
+from pipeline.probe import ask_cluster, ask_dashboard, sum_between_workers
 from pipeline.sources import SOURCES
 from pipeline.storage import PREFLIGHT, Storage
 from pipeline.values import to_plain
@@ -218,14 +218,10 @@ def ray(storage: Storage) -> Answer:
     return "ok", found, ""
 
 
-def collective(_storage: Storage) -> Answer:
-    """A sum between processes of this machine: NCCL over all GPUs if there are any, else gloo."""
-    import torch
-
-    gpu = torch.cuda.is_available()
-    backend, world = ("nccl", torch.cuda.device_count()) if gpu else ("gloo", 2)
-    rate = sum_between_processes(backend, world)
-    return "ok", f"{backend} between {world} processes, {rate / 1e6:,.0f} MB/s", ""
+def collective(storage: Storage) -> Answer:
+    """A sum between the cluster's nodes, or processes here: NCCL if there are GPUs, else gloo."""
+    address = os.environ.get("RAY_ADDRESS") or running_here()
+    return "ok", sum_between_workers(address, storage.url), ""
 
 
 def data(_storage: Storage) -> Answer:

@@ -123,12 +123,26 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Elastic:
+    """Training goes on with fewer workers when a node is lost, with more when one is added. The
+    global batches stay the same, so only the order of additions changes."""
+
+    least: Positive = 1
+    most: Positive
+
+    def __post_init__(self) -> None:
+        if self.least > self.most:
+            raise ValueError(f"least is {self.least}, more than most, {self.most}; swap them")
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Cluster:
     """Where the job runs. None of it decides the result beyond the order of additions."""
 
-    workers: Positive | Literal["auto"] = "auto"
+    workers: Positive | Elastic | Literal["auto"] = "auto"
     """``auto``: one a GPU; without GPUs, one for every ``cpus_per_worker`` cores,
-    but none with less than 32 examples of a batch."""
+    but none with less than 32 examples of a batch. ``{least: 1, most: 4}`` for a cluster whose
+    nodes come and go."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cpus_per_worker: Positive = 1
     """Cores, and torch threads, of each worker."""
@@ -160,6 +174,8 @@ class Job:
     def __post_init__(self) -> None:
         if self.search is not None and self.retrain is not None:
             raise ValueError("it has a search and a retrain section; leave one out")
+        if self.search is not None and isinstance(self.cluster.workers, Elastic):
+            raise ValueError("cluster.workers: a trial of a search takes a number, not a range")
 
 
 FORMAT = 1

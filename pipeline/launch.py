@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 5
 """Times that Ray waits a minute for room for all workers: enough for an autoscaler."""
+NO_ROOM = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError")
+"""Ray Train's own names for a cluster that is too small or too busy."""
 SAID_AFTER_S = 30
 """Seconds without a step after which the terminal says what is waited for."""
 COLLECTIVE_TIMEOUT_S = 300
@@ -74,7 +76,7 @@ def launch(
             elif time.monotonic() > waited:
                 waited = time.monotonic() + SAID_AFTER_S
                 log.warning("waiting for %d workers with %d cores each to start",
-                            placement.workers, placement.cpus)  # fmt: skip
+                            placement.least, placement.cpus)  # fmt: skip
     except BaseException:
         internal_kv._internal_kv_put(f"{channel}:stop", "1")
         raise
@@ -118,7 +120,9 @@ def _trainer(
     job: Job, manifest: Manifest, storage: Storage, placement: Placement, channel: str
 ) -> Any:
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
+
+    from pipeline.gloo import NodeTorchConfig
 
     home = f"{run_path(run_id(job, manifest))}/{RAY_NOTES}"
     filesystem, root = storage.below(home).arrow()
@@ -133,11 +137,13 @@ def _trainer(
             "channel": channel,
         },
         scaling_config=ScalingConfig(
-            num_workers=placement.workers,
+            num_workers=_or_range(placement),
             use_gpu=gpu,
             resources_per_worker={"CPU": placement.cpus, **({"GPU": 1} if gpu else {})},
         ),
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
+        torch_config=NodeTorchConfig(
+            backend="nccl" if gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
+        ),
         # Ray's own notes on this attempt. Training resumes from our checkpoints alone, so each
         # attempt has a fresh name: Ray would take a finished name for done.
         run_config=RunConfig(
@@ -150,6 +156,12 @@ def _trainer(
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
+
+
+def _or_range(placement: Placement) -> int | tuple[int, int]:
+    if placement.least == placement.workers:
+        return placement.workers
+    return placement.least, placement.workers
 
 
 def _loop(config: dict[str, Any]) -> Outcome | PipelineError:
@@ -184,9 +196,16 @@ def _settled(result: Any, placement: Placement) -> Outcome:
     from ray.train import ControllerError, TrainingFailedError
 
     if isinstance(result, ControllerError):
+        fault = result.controller_failure
+        if type(fault).__name__ in NO_ROOM:
+            raise ClusterError(
+                f"no room for {placement.least} workers with {placement.cpus} cores each "
+                f"({placement.device}), tried {PATIENCE} times; lower cluster.workers or add nodes"
+            )
+        log.error("%s", fault)
         raise ClusterError(
-            f"no room for {placement.workers} workers with {placement.cpus} cores each "
-            f"({placement.device}), tried {PATIENCE} times; lower cluster.workers or add nodes"
+            f"{placement.workers} workers could not be joined, tried {PATIENCE} times: "
+            f"{str(fault).strip().splitlines()[-1]}; see what `python -m pipeline doctor` says"
         )
     if isinstance(result, TrainingFailedError):
         failures = getattr(result, "worker_failures", {})

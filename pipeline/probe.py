@@ -9,19 +9,19 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pipeline import probe_nodes
 from pipeline.cluster import start_ray, stop_ray
 from pipeline.errors import ClusterError, PipelineError
+from pipeline.probe_nodes import NUMBERS
 
 CHILD_TIMEOUT_S = 90
 REFUSED = "InvalidAuthToken"
 """Stands in what Ray says when the token is not the cluster's."""
-NUMBERS = 1 << 20
-"""Of four bytes, in the sum between processes."""
+FIREWALL = "see that this host's name resolves and no firewall is between; set GLOO_SOCKET_IFNAME"
 
 
 def ask_dashboard(address: str) -> str:
@@ -60,9 +60,28 @@ def ask_cluster(address: str) -> tuple[str, int]:
     return f"{said['nodes']} nodes at {address}: {counts or 'no cores'}", said["nodes"]
 
 
+def sum_between_workers(address: str | None, url: str) -> str:
+    """What a sum between workers came to: one on each node of the cluster at host:port, else
+    processes of this machine, one on each GPU; ``url`` is a storage.
+
+    Raises ClusterError where they do not meet.
+    """
+    import torch
+
+    if address and not address.startswith("http"):
+        what = f"a sum between nodes at {address}"
+        (one,) = _children([["nodes", url]], what, FIREWALL)
+        rate = 4 * NUMBERS / one["seconds"] / 1e6
+        return f"{one['backend']} between {one['world']} nodes, {rate:,.0f} MB/s"
+    gpu = torch.cuda.is_available()
+    backend, world = ("nccl", torch.cuda.device_count()) if gpu else ("gloo", 2)
+    rate = sum_between_processes(backend, world) / 1e6
+    return f"{backend} between {world} processes, {rate:,.0f} MB/s"
+
+
 def sum_between_processes(backend: str, world: int) -> float:
     """Bytes a second of an all-reduce between ``world`` processes here. Raises ClusterError."""
-    advice = "see that this host's name resolves and no firewall is between; set GLOO_SOCKET_IFNAME"
+    advice = FIREWALL
     if backend == "nccl":
         advice = "run one GPU alone to find the bad one; NCCL_DEBUG=INFO says more"
     with tempfile.TemporaryDirectory() as folder:
@@ -127,34 +146,7 @@ def _ray() -> dict[str, Any]:
         stop_ray()
 
 
-def _collective(backend: str, rank: str, world: str, folder: str) -> dict[str, Any]:
-    import torch
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    device = torch.device("cuda", int(rank)) if backend == "nccl" else torch.device("cpu")
-    if backend == "nccl":
-        torch.cuda.set_device(device)
-    dist.init_process_group(
-        backend, init_method=f"file://{folder}/meeting", rank=int(rank), world_size=int(world),
-        timeout=timedelta(seconds=CHILD_TIMEOUT_S / 2),
-    )  # fmt: skip
-    try:
-        seconds = 0.0
-        for _ in range(3):  # the first one builds the connections
-            numbers = torch.full((NUMBERS,), float(rank) + 1, device=device)
-            started = time.perf_counter()
-            dist.all_reduce(numbers)
-            right = bool((numbers == int(world) * (int(world) + 1) / 2).all())
-            seconds = time.perf_counter() - started
-            if not right:
-                raise ClusterError(f"{backend}: the sum over {world} processes is wrong")
-        return {"seconds": seconds}
-    finally:
-        dist.destroy_process_group()
-
-
-ROLES: dict[str, Callable[..., dict[str, Any]]] = {"ray": _ray, "collective": _collective}
+ROLES: dict[str, Callable[..., dict[str, Any]]] = {"ray": _ray, **probe_nodes.ROLES}
 
 
 def main() -> int:

@@ -231,15 +231,20 @@ def moment(iso: str | None) -> str:
     return iso[:16].replace("T", " ") if iso else "–"
 
 
+def cell(text: str) -> str:
+    """Text for a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
 def render(template: str, **values: Any) -> str:
     """A page from its template; values that are markup already say so there."""
     pages = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        autoescape=template.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"number": number, "moment": moment}
+    pages.filters |= {"number": number, "moment": moment, "cell": cell}
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     return pages.get_template(template).render(style=style, **values)

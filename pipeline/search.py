@@ -95,7 +95,7 @@ def settled(job: Job) -> tuple[Job, Room]:
 
     wanted, has = job.search, ray.cluster_resources()
     assert wanted is not None
-    workers = 1 if job.cluster.workers == "auto" else job.cluster.workers
+    workers = job.cluster.workers if isinstance(job.cluster.workers, int) else 1
     job = replace(job, cluster=replace(job.cluster, workers=workers))
     placement = place(job, has)
     gpus = 0.0

@@ -229,6 +229,21 @@ def report(options: argparse.Namespace, terminal: Terminal) -> Any:
     return {"page": home.address("index.html"), "index": storage.address("index.html")}
 
 
+def results(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.results import MARKDOWN, PAGE, markdown, write_results
+
+    storage = _storage(options)
+    table = write_results(storage)
+    if options.out:
+        try:
+            Path(options.out).write_text(markdown(table), encoding="utf-8")
+        except OSError as fault:
+            raise DataError(f"{options.out}: {fault.strerror}; give another --out") from None
+    for name in (PAGE, MARKDOWN):
+        terminal.say(storage.address(name))
+    return [to_plain(row) for row in table]
+
+
 def doctor(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.doctor import told
 

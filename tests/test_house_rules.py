@@ -16,17 +16,27 @@ sources.binarised_mnist sources.canvas sources.cluttered sources.two_digits
 sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 sources.quickdraw
 sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
 plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer estimate
-recorder retrain_start train cluster telemetry launch contact_sheet pictures curves study
+recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curves study
 listing report publish
 study_stats study_view study_answer study_header study_rows study_page
-study_tables study_events study_export serve terminal run tpe trial study_run tuning
+study_tables study_events study_export results serve terminal run tpe trial study_run tuning
 study_progress search study_verbs retrain_check retrain_compare
-retrain_news retrain_hook retrain_retention retrain_page retrain schedule_render probe doctor verbs
-retrain_verbs commands
+retrain_news retrain_hook retrain_retention retrain_page retrain schedule_render probe_nodes probe
+doctor verbs retrain_verbs commands
 """.split()  # noqa: SIM905
 """A module of pipeline/ imports, at its top, only from those before it."""
 ONLY_IN = {
-    "ray": {"cluster", "launch", "telemetry", "trial", "tuning", "search", "probe"},
+    "ray": {
+        "cluster",
+        "gloo",
+        "launch",
+        "telemetry",
+        "trial",
+        "tuning",
+        "search",
+        "probe",
+        "probe_nodes",
+    },
     "optuna": {"tpe"},
     "tensorboardX": {"study_events"},
     "boto3": {"storage_s3", "storage_s3_errors"},

@@ -81,7 +81,7 @@ class Searching:
 
     def finish(self) -> None:
         try:
-            assert self.start().wait(240) == 0, self.tail()
+            assert self.start().wait(600) == 0, self.tail()
         finally:
             self.end()
 
@@ -109,7 +109,7 @@ class Searching:
         home = self.home()
         return read_trials(home) if home else []
 
-    def wait_until(self, true: Callable[[list[TrialRecord]], bool], seconds: float = 120) -> None:
+    def wait_until(self, true: Callable[[list[TrialRecord]], bool], seconds: float = 400) -> None:
         deadline = time.monotonic() + seconds
         while not true(self.trials()):
             assert time.monotonic() < deadline, self.tail()

@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -204,7 +205,11 @@ def test_serving_ends_with_ctrl_c_and_says_where_it_is(tmp_path):
         "serve(open_storage(sys.argv[1]), port=0, say=lambda t: print(t, flush=True))"
     )
     command = [sys.executable, "-W", "error", "-c", program, str(tmp_path)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+    # A shell's background jobs ignore SIGINT, and so would their children.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=listening
+    ) as child:
         assert child.stdout is not None
         said = child.stdout.readline()
         address = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))

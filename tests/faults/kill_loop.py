@@ -26,7 +26,7 @@ from pipeline.storage import Storage, open_storage
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("worker", "driver", "cluster")
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 """No kill may stop progress for longer than this."""
 JOB = {
     "name": "killed",

@@ -1,0 +1,145 @@
+"""Ray nodes on machines of their own: each in a network namespace, joined by a bridge.
+
+Where namespaces cannot be made (no root), the nodes are Ray nodes all the same, each its own
+raylet, on the addresses of the loopback interface.
+"""
+
+import os
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.cluster import BIN, ROOT, TOKEN, free_port
+
+
+@dataclass
+class Net:
+    """Addresses for nodes, and what a command on a node has to begin with."""
+
+    name: str
+    subnet: str
+    separate: bool
+    """Whether nodes have network namespaces of their own."""
+    hosts: int = 1
+
+    def add(self) -> tuple[str, list[str]]:
+        """The address of one node more, and the words before its commands."""
+        self.hosts += 1
+        address = f"{self.subnet}.{self.hosts}"
+        if not self.separate:
+            return address, []
+        space, here, there = (f"{self.name}{kind}{self.hosts}" for kind in "nab")
+        for words in (
+            f"netns add {space}",
+            f"link add {here} type veth peer name {there}",
+            f"link set {here} master {self.name} up",
+            f"link set {there} netns {space}",
+            f"-n {space} addr add {address}/24 dev {there}",
+            f"-n {space} link set {there} up",
+            f"-n {space} link set lo up",
+        ):
+            ip(*words.split())
+        return address, ["ip", "netns", "exec", space]
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@contextmanager
+def net() -> Iterator[Net]:
+    """A bridge of its own, gone afterwards with all that hangs on it."""
+    made = Net(name=f"d{uuid.uuid4().hex[:6]}", subnet="10.213.77", separate=True)
+    try:
+        ip("link", "add", made.name, "type", "bridge")
+    except (OSError, subprocess.CalledProcessError):
+        yield Net(name="", subnet="127.0.0", separate=False)
+        return
+    try:
+        ip("addr", "add", f"{made.subnet}.1/24", "dev", made.name)
+        ip("link", "set", made.name, "up")
+        yield made
+    finally:
+        for host in range(2, made.hosts + 1):
+            ip("netns", "del", f"{made.name}n{host}")
+        ip("link", "del", made.name)
+
+
+@dataclass
+class Nodes:
+    """A head without cores, and nodes with one core each."""
+
+    net: Net
+    folder: Path
+    environment: dict[str, str]
+    address: str = ""
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, *words: str, address: str, before: list[str] | None = None) -> None:
+        """``ray start`` with these words, on the node of this address."""
+        command = [*(before or []), str(BIN / "ray"), "start", "--block", *words,
+                   f"--node-ip-address={address}", "--object-store-memory=100000000"]  # fmt: skip
+        with open(self.folder / f"{address}.log", "wb") as log:
+            self.running[address] = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+                env={**self.environment, "DRAW_CACHE": f"{self.folder}/cache-{address}"},
+            )  # fmt: skip
+        # One after the other: two that start at once in one session folder take each other's names.
+        said = self.folder / f"{address}.log"
+        while "Ray runtime started" not in said.read_text():
+            assert self.running[address].poll() is None, said.read_text()[-2000:]
+            time.sleep(0.1)
+
+    def add(self) -> str:
+        """One node more with one core; its address."""
+        address, before = self.net.add()
+        self.start(f"--address={self.address}", "--num-cpus=1", address=address, before=before)
+        return address
+
+    def kill(self, address: str) -> None:
+        """SIGKILL for everything that runs on a node."""
+        process = self.running.pop(address)
+        family = [process, *psutil.Process(process.pid).children(recursive=True)]
+        for one in family:
+            one.kill()
+        process.wait()
+
+
+@contextmanager
+def started(count: int, store: str) -> Iterator[Nodes]:
+    """A head and ``count`` nodes."""
+    with ExitStack() as stack:
+        joined = stack.enter_context(net())
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="n", dir="/tmp"))
+        head = f"{joined.subnet}.1"
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))},
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": TOKEN,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_TMPDIR": folder,
+            # How soon the head gives up on a node that says nothing.
+            "RAY_health_check_initial_delay_ms": "0",
+            "RAY_health_check_period_ms": "500",
+            "RAY_health_check_failure_threshold": "4",
+            "DRAW_STORAGE": store,
+        }
+        nodes = Nodes(net=joined, folder=Path(folder), environment=environment)
+        stack.callback(lambda: [nodes.kill(one) for one in list(nodes.running)])
+        nodes.address = f"{head}:{free_port()}"
+        nodes.start(
+            "--head", "--num-cpus=0", f"--port={nodes.address.rpartition(':')[2]}",
+            f"--dashboard-port={free_port()}", f"--temp-dir={folder}/ray", address=head,
+        )  # fmt: skip
+        for _ in range(count):
+            nodes.add()
+        yield nodes
