@@ -95,8 +95,12 @@ VERBS = {
     "retrain": Verb(
         help="do the newest tick of a job's schedule: train a challenger and decide on it",
         act=retrain_verbs.retrain,
-        arguments=(*JOB, (("--without-ray",), {"action": "store_true", "help":
-                   "one worker in this process"})),
+        arguments=(
+            *JOB,
+            (("--now",), {"action": "store_true", "help":
+                          "a tick outside of the schedule, named by the present minute"}),
+            (("--without-ray",), {"action": "store_true", "help": "one worker in this process"}),
+        ),
     ),
     "schedule": Verb(
         help="when a job is due next, or its schedule for a scheduler",

@@ -3,17 +3,19 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DataError, JobError, StorageError
-from pipeline.job import Job
 from pipeline.terminal import Terminal, estimate_rows, result_rows, summary_rows
 from pipeline.values import to_json, to_plain
+
+if TYPE_CHECKING:  # it would load torch for every verb, also for those that only list
+    from pipeline.job import Job
 
 DEFAULT_STORAGE = "file://~/draw-storage"
 
 
-def _job(options: argparse.Namespace) -> Job:
+def _job(options: argparse.Namespace) -> "Job":
     from pipeline.job_file import read_job
     from pipeline.storage import open_storage
 

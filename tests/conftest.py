@@ -43,7 +43,12 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 
 @pytest.fixture(scope="session")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster.Head]:
-    """A Ray cluster with token authentication and two cores that stays for the session."""
+def head(
+    tmp_path_factory: pytest.TempPathFactory, s3_server: store.Running
+) -> Iterator[cluster.Head]:
+    """A Ray cluster with token authentication and two cores that stays for the session.
+
+    Its own store is a folder; its processes know the way to the S3 server too.
+    """
     with cluster.started(f"file://{tmp_path_factory.mktemp('store')}") as running:
         yield running

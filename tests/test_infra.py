@@ -24,6 +24,7 @@ from infra import store
 from infra.alive import alive
 from pipeline.cluster import ENVIRONMENT
 from pipeline.job_file import read_job
+from pipeline.schedule_render import render
 from pipeline.storage import open_storage
 from tests.cluster import free_port
 from tests.ray_kinds import SPECS, ClusterSpec, CronJobSpec, JobSpec
@@ -227,7 +228,8 @@ def test_one_cluster_and_one_job_are_meant_by_all_manifests():
     cluster, *inside = clusters()
     assert inside == [cluster, cluster]
     job, scheduled = jobs_of_infra()
-    assert job == scheduled
+    tick = f"python -m pipeline retrain {job.entrypoint}"
+    assert scheduled == job.model_copy(update={"entrypoint": tick})
     assert job.submissionMode == "K8sJobMode"
     assert job.backoffLimit > 0
     cron = kind(INFRA / "kuberay" / "cronjob.yaml")["spec"]
@@ -236,10 +238,18 @@ def test_one_cluster_and_one_job_are_meant_by_all_manifests():
     assert (cron["schedule"], cron["timeZone"]) == (ray_cron.schedule, ray_cron.timeZone)
     ZoneInfo(ray_cron.timeZone)
     assert cron["concurrencyPolicy"] == "Forbid"
-    command = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    (submit,) = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     name = kind(INFRA / "kuberay" / "raycluster.yaml")["metadata"]["name"]
-    assert command[-2:] == [f"http://{name}-head-svc:8265", job.entrypoint]
+    assert submit["command"][-2:] == [f"http://{name}-head-svc:8265", "--"]
+    assert submit["args"] == tick.split()
     assert read_job(str(ROOT / job.entrypoint)).name == "svhn"
+
+
+def test_what_is_rendered_for_the_example_is_the_file_that_is_here():
+    job = read_job(str(ROOT / "jobs" / "svhn.yaml"))
+    for kind, name in (("kubernetes", "cronjob"), ("kuberay", "raycronjob")):
+        written = (INFRA / "kuberay" / f"{name}.yaml").read_text()
+        assert render(job, "jobs/svhn.yaml", kind) == written
 
 
 @pytest.mark.parametrize("name", ["aws", "local"])
