@@ -8,7 +8,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +85,8 @@ def started(store: str) -> Iterator[Head]:
         finally:
             family = psutil.Process(process.pid).children(recursive=True)
             for one in (process, *family):
-                one.kill()
+                with suppress(psutil.NoSuchProcess):  # its parent's end has ended it
+                    one.kill()
             process.wait()
             psutil.wait_procs(family, timeout=30)
 
