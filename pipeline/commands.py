@@ -128,6 +128,18 @@ VERBS = {
             (("--port",), {"type": int, "default": 8700, "help": "0 for any that is free"}),
         ),
     ),
+    "exporter": Verb(
+        help="serve Prometheus what a storage says: schedules, champions, studies, runs, sizes",
+        act=verbs.exporter,
+        arguments=(
+            *STORAGE,
+            (("--host",), {"default": "127.0.0.1", "help": "another address to listen at: "
+                           "everybody who reaches it reads the names of all runs"}),
+            (("--port",), {"type": int, "default": 9105, "help": "0 for any that is free"}),
+            (("--every",), {"type": float, "default": 60.0, "metavar": "SECONDS", "help":
+                            "between two readings of the storage"}),
+        ),
+    ),
     "report": Verb(help="write a run's page again", act=verbs.report, arguments=RUN),
     "doctor": Verb(
         help="try out this machine, its storage and its Ray cluster before a job does",

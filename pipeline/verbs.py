@@ -217,6 +217,12 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Any:
     serve_storage(_storage(options), options.host, options.port, terminal.say)
 
 
+def exporter(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.exporter import export
+
+    export(_storage(options), options.host, options.port, options.every, terminal.say)
+
+
 def report(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.report import write_run_page, write_storage_page
 

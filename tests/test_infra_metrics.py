@@ -2,25 +2,21 @@
 
 import json
 import re
-import shutil
 import subprocess
 import threading
 import time
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from tests.cluster import Head, free_port
+from tests.cluster import Head
+from tests.prometheus_server import PROMETHEUS, Ask, prometheus, until
 
 ROOT = Path(__file__).parents[1]
-PROMETHEUS = ROOT / "infra" / "prometheus"
 PANELS = json.loads((ROOT / "infra/grafana/dashboards/training.json").read_text())["panels"]
 RULES = [
     rule
@@ -87,56 +83,6 @@ def exporter(run: str) -> Iterator[int]:
             thread.join()
 
 
-Ask = Callable[[str], list[Any]]
-
-
-@contextmanager
-def prometheus(folder: Path, discovery: Path) -> Iterator[Ask]:
-    """A server on our own configuration but for the pace, its own port and the file of targets."""
-    port = free_port()
-    for name in ("rules.yml", "prometheus.yml"):
-        shutil.copy(PROMETHEUS / name, folder)
-    config = yaml.safe_load((folder / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "1s"}
-    own, ray = config["scrape_configs"]
-    own["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
-    ray["file_sd_configs"][0] |= {"files": [str(discovery)], "refresh_interval": "1s"}
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-
-    def ask(query: str) -> list[Any]:
-        words = urllib.parse.urlencode({"query": query})
-        url = f"http://127.0.0.1:{port}/api/v1/query?{words}"
-        with urllib.request.urlopen(url, timeout=10) as reply:
-            answer = json.load(reply)
-        assert answer["status"] == "success"
-        return answer["data"]["result"]
-
-    command = [
-        "prometheus", f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}",
-        "--log.level=error",
-    ]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            _until(lambda: ask("vector(1)"), 30)
-            yield ask
-        finally:
-            process.kill()
-
-
-def _until(action: Callable[[], Any], seconds: float) -> Any:
-    """What ``action`` returns once it is true and does not fail to connect."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if found := action():
-                return found
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, f"nothing within {seconds} s"
-        time.sleep(0.3)
-
-
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     folder = tmp_path_factory.mktemp("prometheus")
@@ -145,8 +91,8 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         target = {"labels": {"job": "ray"}, "targets": [f"127.0.0.1:{port}"]}
         discovery.write_text(json.dumps([target]))
         with prometheus(folder, discovery) as asking:
-            _until(lambda: asking("count_over_time(ray_draw_step[1m]) > 5"), 30)
-            _until(lambda: asking("ALERTS"), 30)
+            until(lambda: asking("count_over_time(ray_draw_step[1m]) > 5"), 30)
+            until(lambda: asking("ALERTS"), 30)
             yield asking
 
 
@@ -211,12 +157,12 @@ def test_a_ray_node_is_found_by_its_heads_list_and_has_the_series_of_nodes(
 ):
     discovery = Path(head.environment["RAY_TMPDIR"], "ray", "prom_metrics_service_discovery.json")
     listed = re.compile(rf'"([^"]+:{head.metrics_port})"')  # by the machine's own address
-    found = _until(lambda: discovery.exists() and listed.search(discovery.read_text()), 60)
+    found = until(lambda: discovery.exists() and listed.search(discovery.read_text()), 60)
     node = found[1]
     assert discovery.stat().st_mode & 0o004, "Prometheus runs as another user"
     with prometheus(tmp_path, discovery) as asking:
         for name in NODE:
-            _until(lambda name=name: asking(f'{name}{{job="ray",instance="{node}"}}'), 60)
+            until(lambda name=name: asking(f'{name}{{job="ray",instance="{node}"}}'), 60)
         (free,) = asking(QUERIES["Free disk A"])
         assert 0 < float(free["value"][1]) < 1
         assert not asking(f'up{{instance="{node}"}} == 0')
