@@ -13,23 +13,43 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.errors import TrainingError
+from pipeline.exporter import SERIES, Exporter
+from pipeline.lease import hold
+from pipeline.run import run
+from pipeline.terminal import Terminal
+from pipeline.train import train
+from pipeline.worker import Worker
 from tests.cluster import Head
 from tests.prometheus_server import PROMETHEUS, Ask, prometheus, until
+from tests.test_exporter import seeded, serving
+from tests.test_retrain import tick, weekly
+from tests.test_train import Killed, kill_at
+from tests.tiny import PLAIN, prepared
 
 ROOT = Path(__file__).parents[1]
-PANELS = json.loads((ROOT / "infra/grafana/dashboards/training.json").read_text())["panels"]
 RULES = [
     rule
     for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"]
     for rule in group["rules"]
 ]
-QUERIES = {
-    f"{panel['title']} {target['refId']}": target["expr"].replace("$run", ".*")
-    for panel in PANELS
-    for target in panel["targets"]
-}
+
+
+def queries(dashboard: str) -> dict[str, str]:
+    """Panel and letter → what it asks, of all runs, champions and searches."""
+    path = ROOT / "infra/grafana/dashboards" / f"{dashboard}.json"
+    return {
+        f"{panel['title']} {target['refId']}": re.sub(r"\$\w+", ".*", target["expr"])
+        for panel in json.loads(path.read_text())["panels"]
+        for target in panel["targets"]
+    }
+
+
+QUERIES, STORED = queries("training"), queries("storage")
 MADE = re.compile(r'series\(\s*(Gauge|Counter), "(draw_\w+)"')
 NODE = {"ray_node_disk_free": 9e9, "ray_node_disk_usage": 1e9, "ray_node_cpu_utilization": 50.0}
+SEARCH = {"space": {"train.lr": {"grid": [0.001, 0.01]}}, "scheduler": {"kind": "none"}}
+DIVERGING = {"lr": 999.0, "max_skipped_steps": 0, "clip_norm": None, "total_epochs": 30}
 GPU = {"ray_node_gpus_utilization": 90.0}
 
 
@@ -149,6 +169,71 @@ def test_prometheus_evaluates_every_alert_and_this_run_fires_the_one_it_should(a
     assert {one["metric"]["alertname"] for one in ask("ALERTS")} == {"StepsSkipped"}
     assert ask("prometheus_rule_evaluation_failures_total > 0") == []
     assert ask("ray_draw_step{otel_scope_name!=''}") == []
+
+
+@pytest.fixture(scope="module")
+def ask_exporter(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Prometheus on the exporter of a storage with two ticks, a search, and runs that did not end
+    well, all of them real; someone is at work on the next tick."""
+    folder = tmp_path_factory.mktemp("told")
+    url = f"file://{folder}/store"
+    job = folder / "search.yaml"
+    job.write_text(json.dumps({**PLAIN, "name": "searched", "storage": url, "search": SEARCH}))
+    done = head.drive("run", str(job))
+    assert done.returncode == 0, done.stderr[-2000:]
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DRAW_CACHE", str(folder / "cache"))
+        for week in (0, 1):
+            tick(weekly(url), week)
+        with pytest.raises(TrainingError):
+            run(seeded(url, 3, **DIVERGING), Terminal(quiet=True), without_ray=True)
+        killed = seeded(url, 4)
+        manifest, storage = prepared(killed)
+        with pytest.raises(Killed):
+            train(killed, manifest, storage, Worker(progress=kill_at(5)))
+    told = Exporter(storage)
+    with hold(storage, "champions/tiny/lease"), serving(told) as page:
+        told.read()
+        with prometheus(folder, exporter=page.split("/")[2]) as asking:
+            until(lambda: asking("count_over_time(draw_storage_up[1m]) > 3"), 30)
+            until(lambda: asking("ALERTS{alertname='RunFailed'}"), 30)
+            yield asking
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("query", STORED.values(), ids=STORED)
+def test_prometheus_answers_the_query_of_a_panel_about_the_storage(ask_exporter, query):
+    found = ask_exporter(query)
+    assert found
+    names = {name for one in found for name in one["metric"]}
+    assert names <= {"champion", "study", "kind", "metric", "run", "status", "folder", "instance",
+                     "alertname"}  # fmt: skip
+    assert all(float(one["value"][1]) >= 0 for one in found)
+
+
+@pytest.mark.cluster
+def test_prometheus_tells_of_the_run_that_failed_and_waits_with_what_may_pass(ask_exporter):
+    """The ticks were due in a spring long past, so they are late and their champion is old."""
+    states = {"RunFailed": "firing", "ScheduleLate": "pending", "ChampionStale": "pending"}
+    found = [one["metric"] for one in ask_exporter("ALERTS")]
+    assert {one["alertname"]: one["alertstate"] for one in found} == states
+    assert ask_exporter("prometheus_rule_evaluation_failures_total > 0") == []
+    (study,) = ask_exporter("group by (study) (draw_study_trials_wanted)")
+    assert study["metric"]["study"].startswith("searched-")
+    (trials,) = ask_exporter("draw_study_trials > 0")
+    assert (trials["metric"]["status"], trials["value"][1]) == ("finished", "2")
+    (champion,) = ask_exporter("group by (champion) (draw_champion_decisions)")
+    assert champion["metric"] == {"champion": "tiny"}
+
+
+def test_only_series_that_the_exporter_has_are_asked_for_and_all_of_them_are_shown():
+    named = re.compile(r"\bdraw_\w+")
+    own = {"draw_storage_up", "draw_storage_read_timestamp_seconds", "draw_storage_read_seconds"}
+    known = own | {f"draw_{name}" for name in SERIES}
+    shown = {name for query in STORED.values() for name in named.findall(query)}
+    alerted = {name for rule in RULES for name in named.findall(rule["expr"])}
+    assert shown | alerted <= known
+    assert shown == known
 
 
 @pytest.mark.cluster
