@@ -68,8 +68,8 @@ def said(storage: Storage, now: float | None = None) -> Series:
     return scraped(Exporter(storage, *([] if now is None else [lambda: now])))
 
 
-def test_a_schedule_owes_the_tick_after_the_one_that_was_decided_last(storage):
-    job = weekly(storage.url)
+def test_a_schedule_owes_the_tick_after_the_one_that_was_decided_last(s3_storage):
+    storage, job = s3_storage, weekly(s3_storage.url)
     tick(job, 0)
     tick(job, 1.5)
     found = said(storage)
