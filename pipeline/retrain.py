@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from pipeline import champion, lease, retrain_page
+from pipeline import champion, lease, retrain_due, retrain_page
 from pipeline.champion import Champion, Decision, Kind, State, champion_path
 from pipeline.errors import Interrupted, JobError, LeaseError, PipelineError
 from pipeline.gate import Verdict
@@ -103,6 +103,7 @@ def retrain(
         storage, f"{champion_path(name)}/lease", seconds=lease_seconds,
         margin=min(lease.MARGIN, lease_seconds / 2), wait=True,
     ) as held:  # fmt: skip
+        retrain_due.note(storage, name, section, utc(due), now)
         upon = champion.latest(storage, name)
         decision = decision_of(storage, name, upon, utc(due))
         already = decision is not None

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+import time
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -74,6 +75,17 @@ def test_the_first_losses_of_one_seed_stay_what_they_were(tmp_path):
     """Golden numbers: a change that should not change training must not change these."""
     _, home = run(tiny_job(f"file://{tmp_path}/a"))
     assert losses(home)[:5] == pytest.approx(GOLDEN, rel=1e-5)
+
+
+def test_steps_after_a_checkpoint_say_when_it_was_written_and_how_long_it_took(tmp_path):
+    before, heard = time.time(), []
+    job = tiny_job(f"file://{tmp_path}/a", train={"total_epochs": 1, "checkpoint_every_steps": 1})
+    _, home = run(job, Worker(progress=heard.append))
+    assert "checkpoint_time" not in heard[0]
+    times = [row["checkpoint_time"] for row in heard[2:]]  # written while the next step is trained
+    assert before < times[0] <= times[-1] <= time.time()
+    assert all(0 < row["checkpoint_seconds"] < time.time() - before for row in heard[2:])
+    assert "checkpoint_time" not in read_metrics(*root_of(home))["train"].column_names
 
 
 @pytest.mark.parametrize("kills", [(1,), (5, 6), (3, 7, 8, 14, 15)])
