@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import retrain_verbs, verbs
+from pipeline import measure_verb, retrain_verbs, verbs
 from pipeline.terminal import Terminal
 from pipeline.verbs import DEFAULT_STORAGE
 
@@ -55,6 +55,27 @@ VERBS = {
         help="the bound of a finished run on a whole split",
         act=verbs.evaluate,
         arguments=(*RUN, (("--split",), {"default": "test", "choices": ("train", "val", "test")})),
+    ),
+    "measure": Verb(
+        help="what else a finished run is: the importance-weighted bound, confusions, nearest "
+        "training images, classes of its samples, another run beside it; on its page, too",
+        act=measure_verb.measure,
+        arguments=(
+            *RUN,
+            (("names",), {"nargs": "*", "metavar": "MEASURE", "help": "importance, thousand, "
+                          "answers, against, classes, nearest or text; default all that fit"}),
+            (("--split",), {"default": "test", "choices": ("train", "val", "test"),
+                            "help": "importance, answers, text: of which split"}),
+            (("--first",), {"type": int, "metavar": "N", "help":
+                            "importance, answers, text: of the first N examples of the split"}),
+            (("--samples",), {"type": int, "default": 50, "metavar": "K",
+                              "help": "importance: draws of the latents for each example"}),
+            (("--count",), {"type": int, "default": 10_000, "help": "classes: of so many samples"}),
+            (("--seed",), {"type": int, "default": 0, "help": "of samples"}),
+            (("--against",), {"metavar": "RUN", "help": "a run to compare with"}),
+            (("--classifier",), {"metavar": "RUN", "help":
+                                 "classes: a classifier of the same kind of pictures"}),
+        ),
     ),
     "sample": Verb(
         help="draw new pictures, or write new text, from a finished run",

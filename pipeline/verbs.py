@@ -30,18 +30,24 @@ def _storage(options: argparse.Namespace) -> Any:
     return open_storage(options.storage or os.environ.get("DRAW_STORAGE") or DEFAULT_STORAGE)
 
 
-def _home(options: argparse.Namespace) -> Any:
+def home_of(options: argparse.Namespace) -> Any:
     """The folder of one run, by its id or a unique beginning of it."""
     storage = _storage(options)
+    run = whole_id(storage, options.run)
+    return storage.below(f"runs/{run}"), run, storage
+
+
+def whole_id(storage: Any, wanted: str) -> str:
+    """The whole id of the one run whose id begins so."""
     ids = storage.folders("runs/")
-    matching = [options.run] * (options.run in ids) or [i for i in ids if i.startswith(options.run)]
+    matching = [wanted] * (wanted in ids) or [one for one in ids if one.startswith(wanted)]
     if len(matching) != 1:
         there = ", ".join(matching or ids) or "none"
         raise StorageError(
-            f"{storage.address('runs/')}: {len(matching)} runs begin with {options.run!r}; "
+            f"{storage.address('runs/')}: {len(matching)} runs begin with {wanted!r}; "
             f"name one of: {there}"
         )
-    return storage.below(f"runs/{matching[0]}"), matching[0], storage
+    return matching[0]
 
 
 def run(options: argparse.Namespace, terminal: Terminal) -> Any:
@@ -131,7 +137,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.loader import open_loader
     from pipeline.publish import finished_run
 
-    _, run_id, storage = _home(options)
+    _, run_id, storage = home_of(options)
     job, manifest, model = finished_run(storage, run_id)
     loader = open_loader(job, manifest, storage, options.split, model.noise_shapes())
     with (
@@ -149,7 +155,7 @@ def sample(options: argparse.Namespace, terminal: Terminal) -> Any:
 
     if options.count < 1:
         raise JobError(f"--count {options.count}: write 1 or more")
-    _, run_id, storage = _home(options)
+    _, run_id, storage = home_of(options)
     *_, model = finished_run(storage, run_id)
     if options.primer is None:
         made = model.sample(options.count, options.seed)
@@ -220,7 +226,7 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Any:
 def report(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.report import write_run_page, write_storage_page
 
-    home, run_id, storage = _home(options)
+    home, run_id, storage = home_of(options)
     write_run_page(storage, run_id)
     write_storage_page(storage)
     terminal.say(home.address("index.html"))
