@@ -10,7 +10,7 @@ from pipeline.gate import ERROR, Interval, interval, matched
 from pipeline.job import crop_of
 from pipeline.loader import open_loader
 from pipeline.measures.contract import Advance, Finished, Found, Wanted, classifies
-from pipeline.measures.counts import mcnemar
+from pipeline.measures.counts import mcnemar, told
 from pipeline.retrain_compare import per_example
 from pipeline.values import STRICT
 
@@ -42,7 +42,7 @@ class Against:
         d, form = self.difference, ".2%" if self.metric == ERROR else ".4f"
         exact = []
         if self.p is not None:
-            text = f"p = {self.p:.3g}: {self.wrong_here_only:,} wrong here only, "
+            text = f"{told(self.p)}: {self.wrong_here_only:,} wrong here only, "
             exact = [("McNemar's exact test", f"{text}{self.wrong_there_only:,} there only")]
         return [
             (f"{self.metric} here", f"{self.mine:{form}}"),

@@ -10,7 +10,7 @@ from pipeline.contact_sheet import enlarged, framed, sheet
 from pipeline.errors import JobError
 from pipeline.measures.cells import pixels, scale_of
 from pipeline.measures.contract import Advance, Finished, Found, Wanted
-from pipeline.measures.counts import chi_square
+from pipeline.measures.counts import chi_square, told
 from pipeline.measures.thousand import drawn
 from pipeline.pictures import png
 from pipeline.values import STRICT
@@ -57,14 +57,17 @@ class Classes:
             (name, f"{count:,} ({count / total:.1%}; of the training images {had / trained:.1%})")
             for name, count, had in zip(self.classes, self.counts, self.trained_on, strict=True)
         ]
-        freedom = f"with {degrees} degrees of freedom, p ="
+        freedom = f"with {degrees} degrees of freedom,"
         return [
             ("classifier", f"{self.classifier}, given {total:,} samples as {self.shown_as}"),
             (
                 "against the training images",
-                f"χ² {self.chi_square_training:.1f} {freedom} {self.p_training:.3g}",
+                f"χ² {self.chi_square_training:.1f} {freedom} {told(self.p_training)}",
             ),
-            ("against uniform", f"χ² {self.chi_square_uniform:.1f} {freedom} {self.p_uniform:.3g}"),
+            (
+                "against uniform",
+                f"χ² {self.chi_square_uniform:.1f} {freedom} {told(self.p_uniform)}",
+            ),
             ("unsure", f"{self.unsure:.1%} of the answers have a probability below one half"),
             *each,
         ]

@@ -50,3 +50,8 @@ def chi_square(counts: Sequence[int], shares: Sequence[float]) -> tuple[float, f
     expected = found.sum() * wanted / wanted.sum()
     value = float((np.square(found - expected) / expected).sum())
     return value, float(special.chdtrc(len(found) - 1, value))
+
+
+def told(p: float) -> str:
+    """A p value in words; the smallest ones are below what a number can hold."""
+    return f"p = {p:.3g}" if p > 0 else "p below 1e-300"

@@ -26,9 +26,9 @@ class Nearest:
 
     TITLE: ClassVar[str] = "Nearest training images"
     ABOUT: ClassVar[str] = (
-        "Above, samples of the model, none left out; below each, of all training images the one "
-        "with the smallest squared difference of pixels. A copy would look the same, and lie far "
-        "closer than images that were not trained on do."
+        "Above, samples of the model (the means of their pixels), none left out; below each, of "
+        "all training images the one with the smallest squared difference of pixels. A copy would "
+        "look the same, and lie far closer than images that were not trained on do."
     )
 
     seed: int
