@@ -118,6 +118,7 @@ CHECKPOINTS = "checkpoints"
 ATTEMPTS = "attempts"
 METRICS = "metrics"
 PICTURES = "pictures"
+MEASURES = "measures"
 RAY_NOTES = "ray"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline import checkpoint, curves
+from pipeline import checkpoint
 from pipeline.champion import CHAMPIONS
 from pipeline.findings import Finding, read_findings
 from pipeline.listing import (
@@ -64,6 +64,8 @@ def run_page(
     ``checkpoint_step`` (of the newest checkpoint) and ``attempts`` (as training signs in);
     ``findings`` as ``read_findings``.
     """
+    from pipeline import curves  # Matplotlib, which the pages of champions go without
+
     known = record.results if record else {}
     results = [known[name] for name in sorted(known, key=_split_order)]
     terms = {k: v for result in results for k, v in result.terms.items()}
@@ -239,15 +241,20 @@ def moment(iso: str | None) -> str:
     return iso[:16].replace("T", " ") if iso else "–"
 
 
+def cell(text: str) -> str:
+    """Text for a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
 def render(template: str, **values: Any) -> str:
     """A page from its template; values that are markup already say so there."""
     pages = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        autoescape=template.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"number": number, "moment": moment, "address": _address}
+    pages.filters |= {"number": number, "moment": moment, "cell": cell, "address": _address}
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     return pages.get_template(template).render(style=style, **values)

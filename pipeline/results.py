@@ -1,0 +1,246 @@
+"""One table of everything that the paper and its five imitations report, and what runs here reach.
+
+``results.yaml`` lists what was reported; ours comes from the records of finished runs alone.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from pipeline.listing import list_runs, list_studies, read_optional
+from pipeline.records import MEASURES, Result, RunRecord, read_record, run_path
+from pipeline.report import duration, render
+from pipeline.storage import Storage
+from pipeline.study import study_path
+from pipeline.study_stats import interval
+from pipeline.values import STRICT
+
+ITEMS = Path(__file__).parent / "results.yaml"
+MARKDOWN, PAGE = "RESULTS.md", "results.html"
+MISSING = {
+    "data": "its data is not at hand here and is fetched or put into DRAW_DATA by whoever runs",
+    "": "not run yet",
+}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Item:
+    """What somebody reported, and whose runs here answer it.
+
+    ``id`` has the numbers of the source documents' items. ``show`` names what of a run is the
+    answer; ``where`` are values that the run's job has to have; ``ours`` are words instead of runs.
+    """
+
+    id: str
+    what: str
+    paper: str = ""
+    document: str = ""
+    flag: str = ""
+    """What is wrong, unclear or not comparable in what was reported."""
+    jobs: tuple[str, ...] = ()
+    where: dict[str, Any] = field(default_factory=dict)
+    show: str = ""
+    ours: str = ""
+    missing: Literal["", "data"] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One run's part of a row; ``run`` is empty where there is none."""
+
+    job: str
+    found: str
+    setting: str = ""
+    data: str = ""
+    cost: str = ""
+    run: str = ""
+    page: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    item: Item
+    answers: tuple[Answer, ...]
+
+
+def read_items() -> tuple[Item, ...]:
+    """What was reported, in the order of the documents."""
+    plain = yaml.safe_load(ITEMS.read_text(encoding="utf-8"))
+    return TypeAdapter(tuple[Item, ...]).validate_json(json.dumps(plain))
+
+
+def rows(storage: Storage, items: Sequence[Item]) -> list[Row]:
+    """Every item with what the storage's finished runs and searches say to it.
+
+    Of several runs of a job the one that has seen most examples answers, of those the newest.
+    """
+    wanted = {job for item in items for job in item.jobs}
+    complete = [one.id for one in list_runs(storage) if one.status == "complete"]
+    records = [read_record(storage, id) for id in complete if id.rpartition("-")[0] in wanted]
+    return [
+        Row(item=item, answers=tuple(_answer(storage, item, job, records) for job in item.jobs))
+        for item in items
+    ]
+
+
+def _answer(storage: Storage, item: Item, job: str, records: Sequence[RunRecord]) -> Answer:
+    if item.show == "study":
+        return _of_study(storage, job)
+    fitting = [r for r in records if r.name == job and _fits(r.job, item.where)]
+    if not fitting:
+        options = "".join(f" --set {key}={value}" for key, value in item.where.items())
+        command = f"python -m pipeline run jobs/{job}.yaml{options}"
+        return Answer(job=job, found=f"{MISSING[item.missing]}: {command}")
+    record = max(fitting, key=lambda r: (r.examples_seen, r.finished))
+    return Answer(
+        job=job, found=SHOWS[item.show](storage, record), setting=_setting(record),
+        data=_data(storage, record), run=record.id,
+        cost=f"{duration(record.train_seconds)} on {record.workers} × {record.device}, "
+             f"{record.machine}",
+        page=f"{run_path(record.id)}/index.html",
+    )  # fmt: skip
+
+
+def _of_study(storage: Storage, job: str) -> Answer:
+    """The best of a search that has come to its end."""
+    done = [row for row in list_studies(storage) if row.name == job and row.status == "complete"]
+    if not done:
+        return Answer(job=job, found=f"{MISSING['']}: python -m pipeline run jobs/{job}.yaml")
+    best = done[-1]
+    return Answer(
+        job=job, found=f"best {best.metric} {best.best:.4g} on validation", run=best.id,
+        setting=f"{best.trials} trials", page=f"{study_path(best.id)}/index.html",
+    )  # fmt: skip
+
+
+def _fits(job: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
+    return all(_value(job, path) == value for path, value in where.items())
+
+
+def _value(job: Mapping[str, Any], path: str) -> Any:
+    found: Any = job
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def _setting(record: RunRecord) -> str:
+    model, train = record.job["model"], record.job["train"]
+    known = {"steps": "T", "hidden": "hidden", "latent": "z", "read_n": "read", "write_n": "write"}
+    parts = [f"{name} {model[key]}" for key, name in known.items() if model.get(key) is not None]
+    parts += [f"{record.epochs:g} epochs", f"batch {train['batch_size']}", f"lr {train['lr']:g}"]
+    return ", ".join(parts)
+
+
+def _data(storage: Storage, record: RunRecord) -> str:
+    """How many training examples there were, and of which source."""
+    manifest = json.loads(storage.read(f"{record.dataset}/manifest.json"))
+    return f"{manifest['splits']['train']:,} {manifest['name']}"
+
+
+def _bound(_storage: Storage, record: RunRecord) -> str:
+    test = record.results["test"]
+    chance = "" if test.chance is None else f"; a coin {test.chance:.1f}"
+    return (
+        f"{test.loss:.2f} ± {1.96 * test.stderr:.2f} nats ({test.target}; "
+        f"{test.nats_per_dimension:.4f} a dimension{chance})"
+    )
+
+
+def share(result: Result, *, right: bool) -> str:
+    """The share of right, or wrong, answers in per cent with Wilson's 95 % interval."""
+    if result.error is None:
+        return "–"
+    p = 1 - result.error if right else result.error
+    found = interval(p, math.sqrt(p * (1 - p) / result.examples), "error")
+    ends = "" if found is None else f" ({100 * found[0]:.2f} to {100 * found[1]:.2f})"
+    return f"{100 * p:.2f} %{ends} {'right' if right else 'error'}"
+
+
+def _losses(_storage: Storage, record: RunRecord) -> str:
+    val = record.results["val"]
+    return f"validation {val.loss:.4f} ± {1.96 * val.stderr:.4f} nats"
+
+
+def _time(_storage: Storage, record: RunRecord) -> str:
+    return f"{duration(record.train_seconds)} for {record.steps:,} minibatches"
+
+
+def _parts(_storage: Storage, record: RunRecord) -> str:
+    test = record.results["test"]
+    lx, lz = (test.terms.get(name) for name in ("reconstruction", "kl"))
+    if not isinstance(lx, float) or not isinstance(lz, float):
+        return "–"
+    return f"Lx {lx:.2f}, Lz {lz:.2f}, sum {test.loss:.2f} ± {1.96 * test.stderr:.2f} nats"
+
+
+def _bits(_storage: Storage, record: RunRecord) -> str:
+    test = record.results["test"]
+    bits = test.nats_per_dimension / math.log(2)
+    return f"{bits:.3f} bits a character, {share(test, right=True)}"
+
+
+def _players(_storage: Storage, record: RunRecord) -> str:
+    terms = record.results["test"].terms
+    shown = ("generator", "discriminator_real", "discriminator_fake")
+    known = [f"{name.replace('_', ' ')} {terms[name]:.2f}" for name in shown if name in terms]
+    return ", ".join(known) + " nats"
+
+
+def _thousand(storage: Storage, record: RunRecord) -> str:
+    """Source 001's average / σ / maximum, where it was measured; else the bound."""
+    data = read_optional(storage, f"{run_path(record.id)}/{MEASURES}/thousand.json")
+    if data is None:
+        return f"{_bound(storage, record)}; python -m pipeline measure {record.id} for σ, maximum"
+    return "; ".join(
+        f"{name}: {one['mean']:.1f} / {one['sigma']:.1f} / {one['maximum']:.1f}"
+        for name, one in json.loads(data)["kinds"].items()
+    )
+
+
+def _digits(storage: Storage, record: RunRecord) -> str:
+    data = read_optional(storage, f"{run_path(record.id)}/{MEASURES}/digits.json")
+    if data is None:
+        return f"python -m pipeline measure {record.id} --classifier <run of mnist_cnn>"
+    found = json.loads(data)
+    return f"{found['counts']}; χ² {found['chi_square']:.1f} (p = {found['p']:.2g})"
+
+
+SHOWS: dict[str, Callable[[Storage, RunRecord], str]] = {
+    "bound": _bound,
+    "right": lambda _, record: share(record.results["test"], right=True),
+    "error": lambda _, record: share(record.results["test"], right=False),
+    "error_and_time": lambda storage, record: (
+        f"{share(record.results['test'], right=False)}, {_time(storage, record)}"
+    ),
+    "val_loss": _losses,
+    "time": _time,
+    "parts": _parts,
+    "bits": _bits,
+    "players": _players,
+    "thousand": _thousand,
+    "digits": _digits,
+    "pictures": lambda _, record: "on the run's page",
+}
+"""What of a finished run answers an item."""
+
+
+def markdown(table: Sequence[Row]) -> str:
+    """RESULTS.md: a table, a line for each run or command."""
+    return render("results.md", rows=table)
+
+
+def write_results(storage: Storage) -> list[Row]:
+    """Writes page and Markdown into the storage's root; the rows that they show."""
+    table = rows(storage, read_items())
+    storage.write(MARKDOWN, markdown(table).encode())
+    reached = sum(not row.answers or any(a.run for a in row.answers) for row in table)
+    storage.write(PAGE, render("results.html", rows=table, reached=reached).encode())
+    return table

@@ -1,0 +1,115 @@
+"""The table of what others report and what runs here reach."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from scipy.stats import binomtest
+
+from pipeline.job_file import read_job
+from pipeline.records import RECORD, RunRecord, run_path
+from pipeline.results import Item, markdown, read_items, rows, share, write_results
+from pipeline.run import run
+from pipeline.storage import Storage, open_storage
+from pipeline.terminal import Terminal
+from pipeline.values import to_json
+from tests.tiny import tiny_job
+
+ROOT = Path(__file__).parents[1]
+REPORTED = {
+    "000": "06 07 08 09 10 15 16 17 18 23 24",
+    "001": "11 12 13 14 15 16 17 18 27 28 29 30",
+    "002": "08 09 10 11 12 13 14 15 16 17 18 19 20 21 22 30 33 35 40 56 59 64 65 66 67",
+    "003": "19 20 21 22 23 24 25 26",
+    "004": "05 06 07 08 09 12 13 14 15 21 22 24 26 27 28 29 30 31 33 34 38",
+}
+"""Every experiment, evaluation and reported number of the source documents."""
+
+
+def ids(text: str) -> set[str]:
+    """Of one entry: "002-08 to -14" are seven, "001-12, -27" two."""
+    source, found = text[:3], set[str]()
+    for part in text[3:].split(","):
+        ends = re.findall(r"-(\d\d)", part)
+        if " to " in part:
+            found |= {f"{source}-{n:02}" for n in range(int(ends[0]), int(ends[1]) + 1)}
+        else:
+            found |= {f"{source}-{n}" for n in ends}
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Storage, RunRecord]:
+    storage = open_storage(f"file://{tmp_path_factory.mktemp('results')}/store")
+    job = replace(tiny_job(storage.url), name="mnist")
+    return storage, run(job, Terminal(quiet=True), without_ray=True).record
+
+
+def test_every_experiment_and_number_of_the_documents_has_a_row():
+    there = set().union(*(ids(item.id) for item in read_items()))
+    wanted = {f"{source}-{n}" for source, all in REPORTED.items() for n in all.split()}
+    assert wanted <= there
+
+
+def test_every_row_names_jobs_that_there_are_and_values_that_a_job_can_have():
+    for item in read_items():
+        assert item.jobs or item.ours
+        for job in item.jobs:
+            path = ROOT / "jobs" / f"{job}.yaml"
+            read_job(path, [f"{key}={value}" for key, value in item.where.items()])
+
+
+def test_a_run_answers_with_its_bound_setting_cost_and_address(made):
+    storage, record = made
+    (row,) = rows(storage, [Item(id="000-18", what="x", jobs=("mnist",), show="bound")])
+    (answer,) = row.answers
+    test = record.results["test"]
+    assert answer.found.startswith(f"{test.loss:.2f} ± {1.96 * test.stderr:.2f} nats (bernoulli")
+    assert f"{record.job['train']['total_epochs']} epochs" in answer.setting
+    assert answer.data == "70 synthetic"
+    assert record.machine in answer.cost
+    assert (answer.run, answer.page) == (record.id, f"runs/{record.id}/index.html")
+
+
+def test_the_longest_run_answers_and_one_with_other_values_where_they_are_asked_for(made):
+    storage, record = made
+    longer = replace(record, id="mnist-0000000001", examples_seen=record.examples_seen + 1)
+    job = {**record.job, "data": {**record.job["data"], "train": 7}}
+    other = replace(record, id="mnist-0000000002", job=job)
+    for one in (longer, other):
+        storage.write(f"{run_path(one.id)}/{RECORD}", to_json(one))
+    item = Item(id="1", what="x", jobs=("mnist",), show="time")
+    assert rows(storage, [item])[0].answers[0].run == longer.id
+    assert rows(storage, [replace(item, where={"data.train": 7})])[0].answers[0].run == other.id
+    (nobody,) = rows(storage, [replace(item, where={"data.train": 8})])[0].answers
+    assert not nobody.run
+    assert nobody.found == (
+        "not run yet: python -m pipeline run jobs/mnist.yaml --set data.train=8"
+    )
+
+
+def test_shares_have_wilsons_interval(made):
+    _, record = made
+    result = replace(
+        record.results["test"], examples=10_000, terms={"correct": 1 - 0.0336}, loss=0.1
+    )
+    low, high = binomtest(336, 10_000).proportion_ci(method="wilson")
+    assert share(result, right=False) == f"3.36 % ({100 * low:.2f} to {100 * high:.2f}) error"
+    assert share(result, right=True).startswith("96.64 % (")
+
+
+def test_page_and_markdown_hold_every_row_and_nothing_of_a_run_is_markup(made):
+    storage, _ = made
+    table = write_results(storage)
+    page, text = (storage.read(name).decode() for name in ("results.html", "RESULTS.md"))
+    for row in table:
+        assert f"| {row.item.id} |" in text
+    answered = [answer.run for row in table for answer in row.answers if answer.run]
+    assert answered
+    assert all(run in page for run in answered)
+    assert "<script" not in page
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line[:1] == "|"}
+    assert widths == {10}
+    evil = replace(table[0].item, what="<b>|")
+    assert "\\|" in markdown([replace(table[0], item=evil)])
