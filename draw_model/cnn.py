@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from draw_model.classifier import answers, check_pictures
 from draw_model.contract import Batch, Measure, Model, Shape, Terms, check_choices, dice
@@ -74,5 +74,8 @@ class Cnn(Model):
 
     def forward(self, batch: Batch) -> Terms:
         """``loss`` (B,) is −log p(y | x) in nats, ``correct`` (B,) 1 where the answer is y."""
-        loss, correct = answers(self.network(batch.x), batch.y)
+        loss, correct = answers(self.classify(batch), batch.y)
         return {"loss": loss, "correct": correct}
+
+    def classify(self, batch: Batch) -> Tensor:
+        return self.network(batch.x)
