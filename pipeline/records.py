@@ -118,7 +118,6 @@ CHECKPOINTS = "checkpoints"
 ATTEMPTS = "attempts"
 METRICS = "metrics"
 PICTURES = "pictures"
-MEASURES = "measures"
 RAY_NOTES = "ray"
 
 

@@ -14,12 +14,13 @@ import yaml
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from pipeline.listing import list_runs, list_studies, read_optional
-from pipeline.records import MEASURES, Result, RunRecord, read_record, run_path
+from pipeline.findings import read_findings
+from pipeline.listing import list_runs, list_studies
+from pipeline.measures.counts import wilson
+from pipeline.records import Result, RunRecord, read_record, run_path
 from pipeline.report import duration, render
 from pipeline.storage import Storage
 from pipeline.study import study_path
-from pipeline.study_stats import interval
 from pipeline.values import STRICT
 
 ITEMS = Path(__file__).parent / "results.yaml"
@@ -158,10 +159,11 @@ def share(result: Result, *, right: bool) -> str:
     """The share of right, or wrong, answers in per cent with Wilson's 95 % interval."""
     if result.error is None:
         return "–"
-    p = 1 - result.error if right else result.error
-    found = interval(p, math.sqrt(p * (1 - p) / result.examples), "error")
-    ends = "" if found is None else f" ({100 * found[0]:.2f} to {100 * found[1]:.2f})"
-    return f"{100 * p:.2f} %{ends} {'right' if right else 'error'}"
+    wrong = round(result.error * result.examples)
+    hits = result.examples - wrong if right else wrong
+    low, high = wilson(hits, result.examples)
+    word = "right" if right else "error"
+    return f"{hits / result.examples:.2%} ({low:.2%} to {high:.2%}) {word}"
 
 
 def _losses(_storage: Storage, record: RunRecord) -> str:
@@ -194,23 +196,21 @@ def _players(_storage: Storage, record: RunRecord) -> str:
     return ", ".join(known) + " nats"
 
 
+def _found(storage: Storage, record: RunRecord, kind: str, options: str = "") -> str:
+    """The findings of a kind, or the command that makes them."""
+    home = storage.below(run_path(record.id))
+    known = [finding for finding, _ in read_findings(home) if finding.name.startswith(kind)]
+    told = [f"{label}: {text}" for finding in known for label, text in finding.rows]
+    return "; ".join(told) or f"python -m pipeline measure {record.id} {kind}{options}"
+
+
 def _thousand(storage: Storage, record: RunRecord) -> str:
-    """Source 001's average / σ / maximum, where it was measured; else the bound."""
-    data = read_optional(storage, f"{run_path(record.id)}/{MEASURES}/thousand.json")
-    if data is None:
-        return f"{_bound(storage, record)}; python -m pipeline measure {record.id} for σ, maximum"
-    return "; ".join(
-        f"{name}: {one['mean']:.1f} / {one['sigma']:.1f} / {one['maximum']:.1f}"
-        for name, one in json.loads(data)["kinds"].items()
-    )
+    """Source 001's average / σ / maximum, where it was measured, beside the bound."""
+    return f"{_bound(storage, record)}; {_found(storage, record, 'thousand')}"
 
 
 def _digits(storage: Storage, record: RunRecord) -> str:
-    data = read_optional(storage, f"{run_path(record.id)}/{MEASURES}/digits.json")
-    if data is None:
-        return f"python -m pipeline measure {record.id} --classifier <run of mnist_cnn>"
-    found = json.loads(data)
-    return f"{found['counts']}; χ² {found['chi_square']:.1f} (p = {found['p']:.2g})"
+    return _found(storage, record, "classes", " --classifier <run of mnist_cnn>")
 
 
 SHOWS: dict[str, Callable[[Storage, RunRecord], str]] = {

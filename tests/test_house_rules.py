@@ -19,13 +19,13 @@ plan shards datasets prepare cache loader metrics evaluate worker checkpoint opt
 recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curves study
 survey surveyor listing findings report publish
 study_stats study_view study_answer study_header study_rows study_page
-study_tables study_events study_export results serve exporter terminal run tpe trial study_run
+study_tables study_events study_export serve exporter terminal run tpe trial study_run
 tuning
 study_progress search study_verbs retrain_check retrain_compare
 retrain_news retrain_hook retrain_retention retrain_page retrain schedule_render probe_nodes probe
 doctor measures measures.counts measures.matrix measures.cells measures.contract
 measures.importance measures.thousand measures.answers measures.against measures.classes
-measures.nearest measures.text measure verbs run_verbs retrain_verbs commands
+measures.nearest measures.text measure results verbs run_verbs retrain_verbs commands
 """.split()  # noqa: SIM905
 """A module of pipeline/ imports, at its top, only from those before it."""
 ONLY_IN = {

@@ -95,8 +95,8 @@ def test_shares_have_wilsons_interval(made):
         record.results["test"], examples=10_000, terms={"correct": 1 - 0.0336}, loss=0.1
     )
     low, high = binomtest(336, 10_000).proportion_ci(method="wilson")
-    assert share(result, right=False) == f"3.36 % ({100 * low:.2f} to {100 * high:.2f}) error"
-    assert share(result, right=True).startswith("96.64 % (")
+    assert share(result, right=False) == f"3.36% ({low:.2%} to {high:.2%}) error"
+    assert share(result, right=True).startswith("96.64% (")
 
 
 def test_page_and_markdown_hold_every_row_and_nothing_of_a_run_is_markup(made):
