@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from draw_model.classifier import answers, check_pictures
 from draw_model.contract import Batch, Measure, Model, Shape, Terms, check_choices, dice
@@ -76,3 +76,9 @@ class Cnn(Model):
         """``loss`` (B,) is −log p(y | x) in nats, ``correct`` (B,) 1 where the answer is y."""
         loss, correct = answers(self.network(batch.x), batch.y)
         return {"loss": loss, "correct": correct}
+
+    def first_kernels(self) -> Tensor:
+        """(filters, C, side, side)."""
+        first = self.network[0]
+        assert isinstance(first, nn.Conv2d)
+        return first.weight.detach()

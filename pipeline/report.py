@@ -10,6 +10,7 @@ import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline import checkpoint, curves
+from pipeline.captions import CAPTIONS, WIDE
 from pipeline.champion import CHAMPIONS
 from pipeline.listing import (
     RunRow,
@@ -42,9 +43,10 @@ FIGURES = {
                     "reads; grey is 0, white the largest weight up, black down."),
     "glimpses.gif": ("Glimpses, animated", "Where the model looks at each step, test images."),
     "glimpses.png": ("Glimpses, step by step", f"Each row is one test image. {_STEPS}"),
+    **CAPTIONS,
 }  # fmt: skip
 """Name of a picture below ``pictures/`` → title and caption, in the order of the page."""
-BESIDE = ("samples.png", "generation.gif", "glimpses.gif")
+BESIDE = ("samples.png", "generation.gif", "glimpses.gif", "walk.gif")
 
 
 def run_page(
@@ -162,7 +164,7 @@ def _figure(name: str, data: bytes) -> dict[str, Any]:
         "title": title,
         "text": text,
         "beside": name in BESIDE,
-        "steps": title.endswith("step by step"),
+        "steps": title.endswith("step by step") or name in WIDE,
         "data": f"data:image/{kind};base64,{b64encode(data).decode()}",
     }
 

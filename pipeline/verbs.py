@@ -30,7 +30,7 @@ def _storage(options: argparse.Namespace) -> Any:
     return open_storage(options.storage or os.environ.get("DRAW_STORAGE") or DEFAULT_STORAGE)
 
 
-def _home(options: argparse.Namespace) -> Any:
+def home_of(options: argparse.Namespace) -> Any:
     """The folder of one run, by its id or a unique beginning of it."""
     storage = _storage(options)
     ids = storage.folders("runs/")
@@ -94,7 +94,7 @@ def prepare(options: argparse.Namespace, terminal: Terminal) -> Any:
 
 
 def show(options: argparse.Namespace, terminal: Terminal) -> Any:
-    from pipeline.pictures import png
+    from pipeline.contact_sheet import png
     from pipeline.prepare import find_dataset, sample_sheet
 
     storage = _storage(options)
@@ -131,7 +131,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.loader import open_loader
     from pipeline.publish import finished_run
 
-    _, run_id, storage = _home(options)
+    _, run_id, storage = home_of(options)
     job, manifest, model = finished_run(storage, run_id)
     loader = open_loader(job, manifest, storage, options.split, model.noise_shapes())
     with (
@@ -149,7 +149,7 @@ def sample(options: argparse.Namespace, terminal: Terminal) -> Any:
 
     if options.count < 1:
         raise JobError(f"--count {options.count}: write 1 or more")
-    _, run_id, storage = _home(options)
+    _, run_id, storage = home_of(options)
     *_, model = finished_run(storage, run_id)
     if options.primer is None:
         made = model.sample(options.count, options.seed)
@@ -220,7 +220,7 @@ def serve(options: argparse.Namespace, terminal: Terminal) -> Any:
 def report(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.report import write_run_page, write_storage_page
 
-    home, run_id, storage = _home(options)
+    home, run_id, storage = home_of(options)
     write_run_page(storage, run_id)
     write_storage_page(storage)
     terminal.say(home.address("index.html"))

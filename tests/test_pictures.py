@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import curves, pictures
+from pipeline import contact_sheet, curves, pictures
 from pipeline.contact_sheet import GAP, LINE
 from pipeline.pictures import READ, WRITE
 
@@ -95,9 +95,9 @@ def test_a_sequence_shows_at_most_ten_steps_evenly_and_always_the_last() -> None
     assert picture.shape == (GAP + LINE + 2 * (cell + GAP), GAP + 10 * (cell + GAP), 3)
     assert (picture[LINE + GAP + 40, -GAP - cell // 2] == 255).all()
     assert (picture[LINE + GAP + 40, -2 * GAP - cell - cell // 2] == 0).all()
-    assert pictures._spread(64, 10) == [0, 7, 14, 21, 28, 35, 42, 49, 56, 63]
-    assert pictures._spread(3, 10) == [0, 1, 2]
-    assert pictures._spread(7, 1) == [6]
+    assert contact_sheet.spread(64, 10) == [0, 7, 14, 21, 28, 35, 42, 49, 56, 63]
+    assert contact_sheet.spread(3, 10) == [0, 1, 2]
+    assert contact_sheet.spread(7, 1) == [6]
 
 
 def test_small_images_are_enlarged_to_84_pixels_and_colours_are_kept() -> None:
