@@ -16,9 +16,9 @@ sources.binarised_mnist sources.canvas sources.cluttered sources.two_digits
 sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 sources.quickdraw
 sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
 plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer estimate
-recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curves study
-captions listing report publish
-gallery.finished gallery.paths gallery.steps gallery.windows gallery.plane gallery.draws gallery
+recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curve_lines
+curves study captions listing report publish gallery.finished gallery.paths gallery.steps gallery.windows
+gallery.plane gallery.draws gallery
 study_stats study_view study_answer study_header study_rows study_page
 study_tables study_events study_export results serve terminal run tpe trial study_run tuning
 study_progress search study_verbs retrain_check retrain_compare
@@ -43,7 +43,7 @@ ONLY_IN = {
     "boto3": {"storage_s3", "storage_s3_errors"},
     "botocore": {"storage_s3", "storage_s3_errors"},
     "webdataset": {"shards"},
-    "matplotlib": {"curves", "gallery.plane"},
+    "matplotlib": {"curve_lines", "curves", "gallery.plane"},
     "cronsim": {"schedule"},
     "jinja2": {"report"},
     "vl_convert": {"study_page"},

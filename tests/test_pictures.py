@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import contact_sheet, curves, pictures
+from pipeline import contact_sheet, curve_lines, curves, pictures
 from pipeline.contact_sheet import GAP, LINE
 from pipeline.pictures import READ, WRITE
 
@@ -234,7 +234,7 @@ def test_a_run_of_one_step_and_one_with_gaps_are_drawn() -> None:
 
 def test_the_first_huge_values_do_not_flatten_the_rest() -> None:
     axes = curves.Figure().subplots()
-    curves._limit(axes, [1e6, 1e5, *np.linspace(120, 100, 98)])
+    curve_lines.limit(axes, [1e6, 1e5, *np.linspace(120, 100, 98)])
     low, high = axes.get_ylim()
     assert 90 < low < 100
     assert 120 < high < 150
