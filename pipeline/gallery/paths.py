@@ -15,6 +15,8 @@ POINTS = 10
 LEG = 100
 """Steps of a walk from one point to the next, as in source 004."""
 FRAME_MS = 40
+GREYS = [8 * (level // 8) for level in range(256)]
+"""Which of 32 greys stands for each of 256."""
 
 
 def linear(a: Tensor, b: Tensor, shares: Tensor) -> Tensor:
@@ -86,12 +88,12 @@ def _rows(images: Tensor, columns: int) -> list[list[Image.Image]]:
 def _animated(images: Tensor, legs: int) -> bytes:
     """The pictures one after the other, each named by the two points that it lies between."""
     pixels = pixels_of(images, "images", 4)
-    scale = scale_of(pixels, side=112)
+    scale = scale_of(pixels)
     frames = []
     for i, image in enumerate(pixels):
         leg = min(i // LEG, legs - 1)
         heading = f"{leg + 1} to {leg + 2}: {i - LEG * leg}"
         frame = sheet([[framed(enlarged(image, scale))]], headings=[heading])
-        # 900 frames: choosing colours for a grey picture would take most of the time.
-        frames.append(frame.convert("L") if images.shape[1] == 1 else frame)
+        # Choosing colours for 900 grey frames takes most of the time, and 32 greys half the bytes.
+        frames.append(frame.convert("L").point(GREYS) if images.shape[1] == 1 else frame)
     return gif(frames, [FRAME_MS] * len(frames), colours=64)

@@ -66,15 +66,17 @@ def effect_of_steps(run: Finished) -> dict[str, bytes]:
     every = varied(plain, directions, torch.tensor(VALUES))[shown]  # (R, n, T, Z)
     images = imagine(run, every.flatten(0, 1)).unflatten(0, every.shape[:2])  # (R, n, C, H, W)
     middle = VALUES.index(0.0)
+    others = [i for i in range(len(VALUES)) if i != middle]
+    changed = (images[:, others] - images[:, middle, None]).mean(2)  # (R, n − 1, H, W)
+    changed = changed / changed.abs().max().clamp_min(1e-6)
     rows = []
-    for row in images:
-        others = [i for i in range(len(VALUES)) if i != middle]
+    for row, differences in zip(images, changed, strict=True):
         pixels = pixels_of(row, "images", 4)
         scale = scale_of(pixels)
-        changes = [_difference(row[i] - row[middle]) for i in others]
+        changes = [_shade(difference) for difference in differences]
         rows.append([framed(enlarged(cell, scale)) for cell in (*pixels, *changes)])
     signed = [f"{value:+g}" if value else "0" for value in VALUES]
-    headings = [*signed, *(f"{value} − 0" for value in signed if value != "0")]
+    headings = [*signed, *(f"change, {value}" for value in signed if value != "0")]
     labels = [f"t = {t + 1}" for t in shown]
     return {"effect_of_steps.png": png(sheet(rows, headings, labels, gap=3))}
 
@@ -141,9 +143,9 @@ def _samples(run: Finished, count: int) -> Pictures:
     return run.model.generate(prior(run, count))
 
 
-def _difference(change: Tensor) -> np.ndarray:
-    """Changes (C, H, W) of brightness in [−1, 1] → uint8 (H, W, 3): 0 is the background."""
-    mean = change.mean(0).numpy()[..., None]  # (H, W, 1)
+def _shade(change: Tensor) -> np.ndarray:
+    """Changes (H, W) of brightness in [−1, 1] → uint8 (H, W, 3): 0 is the background."""
+    mean = change.numpy()[..., None]  # (H, W, 1)
     ground, brighter, darker = (np.array(c, np.float32) for c in (BACKGROUND, BRIGHTER, DARKER))
     shade = ground + np.abs(mean).clip(0, 1) * (np.where(mean > 0, brighter, darker) - ground)
     return shade.round().astype(np.uint8)

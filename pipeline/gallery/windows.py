@@ -97,8 +97,8 @@ def zoom(run: Finished) -> dict[str, bytes]:
         cells[0] = cells[0].repeat(max(1, whole.shape[2] * geometry.scale // n), 1)
         cells[1] = cells[1].repeat(geometry.scale, 0).repeat(geometry.scale, 1)
         rows.append([first, *(_centred(framed(Image.fromarray(c)), first.size) for c in cells)])
-    headings = ["window", f"read: {n} × {n}", "written back"]
-    labels = [f"{share:.0%} of the side" for share in ZOOMS]
+    headings = ["window", f"read: {n} by {n}", "written back"]
+    labels = ["the whole image", "half its side", "a quarter of it"]
     return {"zoom.png": png(with_legend(sheet(rows, headings, labels), {READ: "window"}, ""))}
 
 
