@@ -29,7 +29,8 @@ CAPTIONS = {
         "Each row varies the code of one step t along one direction, from −3 to 3 standard "
         "deviations, and holds those of all other steps. Left, the finished pictures; at 0 it is "
         "the same in all rows. Right, how they differ from it: orange is brighter, blue darker, "
-        "in full colour where the change is largest. A row without colour is a step that decides little.",
+        "in full colour where the change is largest. A row without colour is a step that decides "
+        "little.",
     ),
     "interpolation.png": (
         "From one code to another",
@@ -68,7 +69,8 @@ CAPTIONS = {
     "filters.png": (
         "Filters of the windows",
         "The windows of one image, a column for each step t. Dots are the centres of the N × N "
-        "filters; those outside the image are not shown. Below the image, how much each of the N filters across (F_X, a row each) weighs "
+        "filters; those outside the image are not shown. Below the image, how much each of the N "
+        "filters across (F_X, a row each) weighs "
         "each column of pixels; to its right, the same for the filters down (F_Y, a column each). "
         "White is the largest weight.",
     ),

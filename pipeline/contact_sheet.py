@@ -85,7 +85,9 @@ def with_legend(picture: Image.Image, colours: Mapping[Colour, str], note: str) 
     """The picture and below it a line that names the colours; the note where there is room."""
     if not colours:
         return picture
-    longer = Image.new("RGB", (picture.width, picture.height + LINE), BACKGROUND)
+    needed = GAP + 1 + sum(33 + round(_font().getlength(name)) for name in colours.values())
+    width = max(picture.width, needed)
+    longer = Image.new("RGB", (width, picture.height + LINE), BACKGROUND)
     longer.paste(picture, (0, 0))
     draw = ImageDraw.Draw(longer)
     x, middle = GAP + 1, picture.height + LINE // 2 - 2

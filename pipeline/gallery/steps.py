@@ -25,10 +25,11 @@ from pipeline.contact_sheet import (
     spread,
     stacked,
     titled,
+    with_legend,
 )
 from pipeline.errors import JobError
-from pipeline.gallery.finished import Finished, imagine, prior
-from pipeline.pictures import sequence
+from pipeline.gallery.finished import AT_ONCE, Finished, imagine, prior
+from pipeline.pictures import WRITE, Geometry, sequence
 
 VALUES = (-3.0, -1.5, 0.0, 1.5, 3.0)
 """Standard deviations along the direction in which the code of one step is varied."""
@@ -87,9 +88,7 @@ def chosen_steps(run: Finished, steps: Sequence[int]) -> dict[str, bytes]:
     last = made["canvases"].shape[1]
     if not steps or min(steps) < 1 or max(steps) > last:
         asked = ",".join(map(str, steps))
-        raise JobError(
-            f"--steps {asked}: {run.id} draws in {last} steps; write some of 1 to {last}"
-        )
+        raise JobError(f"--steps {asked}: {run.id} draws in {last} steps; write 1 to {last}")
     picture = sequence(
         made["canvases"],
         made.get("read_windows"),
@@ -103,17 +102,26 @@ def beside(run: Finished, other: Finished) -> dict[str, bytes]:
     """``beside.png``: three samples of either run in as many columns, and how they come about."""
     both = [(one, _samples(one, 3)) for one in (run, other)]
     columns = min(10, *(made["canvases"].shape[1] for _, made in both))
-    blocks = []
-    for one, made in both:
-        assert isinstance(one.model, Draw)
-        windows = made.get("write_windows")
-        rows = sequence(made["canvases"], write_windows=windows, steps=columns)
-        words = "without attention" if windows is None else "with attention"
-        start = one.model.first_canvas.sigmoid()
-        many = _samples(one, 100)["canvases"]
-        curves = _strip(Progress.of(many, start), rows.width, columns)
-        blocks.append(titled(stacked([rows, curves], gap=2), f"{one.id}, writes {words}"))
-    return {"beside.png": png(stacked(blocks, gap=3 * GAP))}
+    windows = any("write_windows" in made for _, made in both)
+    blocks = [_block(one, made, columns, windows) for one, made in both]
+    colours = {DARKER: "share of pixels changed", BRIGHTER: "bits a pixel"}
+    legend = {WRITE: "write window", **colours} if windows else colours
+    return {"beside.png": png(with_legend(stacked(blocks, gap=3 * GAP), legend, ""))}
+
+
+def _block(run: Finished, made: Pictures, columns: int, margin: bool) -> Image.Image:
+    """The samples of one run over the curves of 100; ``margin`` leaves room for windows."""
+    assert isinstance(run.model, Draw)
+    pixels = pixels_of(made["canvases"], "canvases", 5)
+    geometry, shown = Geometry.of(pixels, margin), spread(pixels.shape[1], columns)
+    windows = {WRITE: made["write_windows"].numpy()} if "write_windows" in made else {}
+    rows = [[geometry.cell(pixels[i, t], windows, i, t) for t in shown] for i in range(len(pixels))]
+    whole = sheet(rows, headings=[f"t = {t + 1}" for t in shown])
+    start = run.model.first_canvas.detach().sigmoid()
+    progress = Progress.of(_samples(run, AT_ONCE)["canvases"], start)
+    words = "with" if windows else "without"
+    curves = _strip(progress, whole.width, columns)
+    return titled(stacked([whole, curves], gap=2), f"{run.id}: writes {words} attention")
 
 
 @dataclass(frozen=True, kw_only=True)
