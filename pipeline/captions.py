@@ -72,7 +72,7 @@ CAPTIONS = {
         "filters; those outside the image are not shown. Below the image, how much each of the N "
         "filters across (F_X, a row each) weighs "
         "each column of pixels; to its right, the same for the filters down (F_Y, a column each). "
-        "White is the largest weight.",
+        "White is the largest weight of a filter.",
     ),
 }  # fmt: skip
 """Name of a picture below ``pictures/`` → title and caption, in the order of the page."""

@@ -69,17 +69,20 @@ def effect_of_steps(run: Finished) -> dict[str, bytes]:
     middle = VALUES.index(0.0)
     others = [i for i in range(len(VALUES)) if i != middle]
     changed = (images[:, others] - images[:, middle, None]).mean(2)  # (R, n − 1, H, W)
-    changed = changed / changed.abs().max().clamp_min(1e-6)
+    most = float(changed.abs().max().clamp_min(1e-6))
     rows = []
     for row, differences in zip(images, changed, strict=True):
         pixels = pixels_of(row, "images", 4)
         scale = scale_of(pixels)
-        changes = [_shade(difference) for difference in differences]
+        changes = [_shade(difference / most) for difference in differences]
         rows.append([framed(enlarged(cell, scale)) for cell in (*pixels, *changes)])
     signed = [f"{value:+g}" if value else "0" for value in VALUES]
     headings = [*signed, *(f"change, {value}" for value in signed if value != "0")]
     labels = [f"t = {t + 1}" for t in shown]
-    return {"effect_of_steps.png": png(sheet(rows, headings, labels, gap=3))}
+    legend = {BRIGHTER: f"brighter by up to {most:.2g}", DARKER: "darker"}
+    note = "where black is 0 and white is 1"
+    whole = with_legend(sheet(rows, headings, labels, gap=3), legend, note)
+    return {"effect_of_steps.png": png(whole)}
 
 
 def chosen_steps(run: Finished, steps: Sequence[int]) -> dict[str, bytes]:

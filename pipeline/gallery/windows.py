@@ -145,12 +145,14 @@ def _tile(image: Tensor, window: Window, colour: Colour) -> Image.Image:
     """The image (C, H, W) with the filter centres; F_Y to its right, F_X below, pixel by pixel."""
     pixels = pixels_of(image[None], "images", 4)
     height, width = pixels.shape[1:3]
-    scale, thick = scale_of(pixels), max(3, 48 // window.n)
+    scale, thick = scale_of(pixels, least=1), max(3, 48 // window.n)
     f_y, f_x = filters(window, height, width)
     shown = enlarged(pixels[0], scale)
     _dots(shown, window, scale, colour)
-    down = (f_y[0].T / f_y.max()).numpy().repeat(scale, 0).repeat(thick, 1)  # (H, N) enlarged
-    across = (f_x[0] / f_x.max()).numpy().repeat(thick, 0).repeat(scale, 1)  # (N, W) enlarged
+    # Of each filter by itself: one beyond the border puts all its weight on the last pixel.
+    f_y, f_x = (f[0] / f[0].amax(1, keepdim=True) for f in (f_y, f_x))
+    down = f_y.T.numpy().repeat(scale, 0).repeat(thick, 1)  # (H, N) enlarged
+    across = f_x.numpy().repeat(thick, 0).repeat(scale, 1)  # (N, W) enlarged
     parts = [framed(shown), *(framed(Image.fromarray(_grey(f))) for f in (down, across))]
     size = (parts[0].width + parts[1].width + 2, parts[0].height + parts[2].height + 2)
     tile = Image.new("RGB", size, BACKGROUND)
