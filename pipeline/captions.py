@@ -8,13 +8,14 @@ CAPTIONS = {
     "samples_drawn.png": (
         "Samples as means and as draws",
         "Above, the brightness that the model gives each pixel (its mean, what all other pictures "
-        "show). Below, the same pictures with each pixel drawn black or white with that chance, "
-        "as the images were that it learned from.",
+        "show). Below, the same pictures with each pixel drawn as black or white with that chance, "
+        "which is all that the model says of it; in colour, each of the three colours apart.",
     ),
     "steps.png": (
         "Generation at chosen steps",
         "Each row is one sample, each column the canvas after the step t that is named above it. "
-        "Rectangles are the attention windows, their line as wide as their σ.",
+        "Rectangles are the attention windows, their line as wide as their σ; a darker edge lies "
+        "beyond the margin.",
     ),
     "beside.png": (
         "Two runs, step by step",
