@@ -88,12 +88,13 @@ def _rows(images: Tensor, columns: int) -> list[list[Image.Image]]:
 def _animated(images: Tensor, legs: int) -> bytes:
     """The pictures one after the other, each named by the two points that it lies between."""
     pixels = pixels_of(images, "images", 4)
-    scale = scale_of(pixels)
+    grey = images.shape[1] == 1
+    scale = scale_of(pixels) if grey else scale_of(pixels, side=56, least=1)
     frames = []
     for i, image in enumerate(pixels):
         leg = min(i // LEG, legs - 1)
         heading = f"{leg + 1} to {leg + 2}: {i - LEG * leg}"
         frame = sheet([[framed(enlarged(image, scale))]], headings=[heading])
         # Choosing colours for 900 grey frames takes most of the time, and 32 greys half the bytes.
-        frames.append(frame.convert("L").point(GREYS) if images.shape[1] == 1 else frame)
+        frames.append(frame.convert("L").point(GREYS) if grey else frame)
     return gif(frames, [FRAME_MS] * len(frames), colours=64)

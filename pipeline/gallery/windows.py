@@ -164,7 +164,7 @@ def _tile(image: Tensor, window: Window, colour: Colour) -> Image.Image:
 
 def _dots(shown: Image.Image, window: Window, scale: int, colour: Colour) -> None:
     offsets = np.arange(window.n) - (window.n - 1) / 2
-    draw, radius = ImageDraw.Draw(shown), 1.5
+    draw, radius = ImageDraw.Draw(shown), 1.5 if window.n < 9 else 1.0
     for j in window.g_y.item() + offsets * window.delta.item():
         for i in window.g_x.item() + offsets * window.delta.item():
             x, y = (i + 0.5) * scale, (j + 0.5) * scale
