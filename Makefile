@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOB    ?= jobs/quickstart.yaml
 STORE  ?= build/store
+# Of the test suite. On two cores two: much of it waits for clusters to start.
+PROCESSES ?= 2
 
 export RAY_USAGE_STATS_ENABLED = 0
 
@@ -24,7 +26,8 @@ test: $(BIN)/.installed browser  ## lint, types and the whole test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests \
+	  -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 browser:         ## chromium and its driver, and Prometheus, which the tests use
 	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null \

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import picture_verbs, retrain_verbs, verbs
+from pipeline import picture_verbs, retrain_verbs, run_verbs, verbs
 from pipeline.terminal import Terminal
 from pipeline.verbs import DEFAULT_STORAGE
 
@@ -53,12 +53,12 @@ VERBS = {
     "verify": Verb(help="re-read every shard of a data set", act=verbs.verify, arguments=DATASET),
     "evaluate": Verb(
         help="the bound of a finished run on a whole split",
-        act=verbs.evaluate,
+        act=run_verbs.evaluate,
         arguments=(*RUN, (("--split",), {"default": "test", "choices": ("train", "val", "test")})),
     ),
     "sample": Verb(
         help="draw new pictures, or write new text, from a finished run",
-        act=verbs.sample,
+        act=run_verbs.sample,
         arguments=(
             *RUN,
             (("--count",), {"type": int, "default": 100,
@@ -72,7 +72,7 @@ VERBS = {
     ),
     "results": Verb(
         help="the table of what was reported by others and is reached here",
-        act=verbs.results,
+        act=run_verbs.results,
         arguments=(*STORAGE, (("--out",), {"metavar": "FILE", "help": "RESULTS.md, here too"})),
     ),
     "pictures": Verb(
@@ -86,7 +86,7 @@ VERBS = {
             (("--out",), {"metavar": "FOLDER", "help": "write them there, leave the run as it is"}),
         ),
     ),
-    "runs": Verb(help="list the runs in a storage", act=verbs.runs, arguments=STORAGE),
+    "runs": Verb(help="list the runs in a storage", act=run_verbs.runs, arguments=STORAGE),
     "studies": Verb(
         help="list the searches in a storage", act=verbs.studies, arguments=STORAGE
     ),
@@ -106,8 +106,12 @@ VERBS = {
     "retrain": Verb(
         help="do the newest tick of a job's schedule: train a challenger and decide on it",
         act=retrain_verbs.retrain,
-        arguments=(*JOB, (("--without-ray",), {"action": "store_true", "help":
-                   "one worker in this process"})),
+        arguments=(
+            *JOB,
+            (("--now",), {"action": "store_true", "help":
+                          "a tick outside of the schedule, named by the present minute"}),
+            (("--without-ray",), {"action": "store_true", "help": "one worker in this process"}),
+        ),
     ),
     "schedule": Verb(
         help="when a job is due next, or its schedule for a scheduler",
@@ -144,7 +148,19 @@ VERBS = {
             (("--port",), {"type": int, "default": 8700, "help": "0 for any that is free"}),
         ),
     ),
-    "report": Verb(help="write a run's page again", act=verbs.report, arguments=RUN),
+    "exporter": Verb(
+        help="serve Prometheus what a storage says: schedules, champions, studies, runs, sizes",
+        act=verbs.exporter,
+        arguments=(
+            *STORAGE,
+            (("--host",), {"default": "127.0.0.1", "help": "another address to listen at: "
+                           "everybody who reaches it reads the names of all runs"}),
+            (("--port",), {"type": int, "default": 9105, "help": "0 for any that is free"}),
+            (("--every",), {"type": float, "default": 60.0, "metavar": "SECONDS", "help":
+                            "between two readings of the storage"}),
+        ),
+    ),
+    "report": Verb(help="write a run's page again", act=run_verbs.report, arguments=RUN),
     "doctor": Verb(
         help="try out this machine, its storage and its Ray cluster before a job does",
         act=verbs.doctor,

@@ -6,12 +6,12 @@ has far less spread than either loss. Lower values are better throughout.
 
 import math
 from dataclasses import field
+from statistics import NormalDist
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
-from scipy import special
 
 from pipeline.values import STRICT
 
@@ -65,6 +65,8 @@ def interval(differences: np.ndarray, confidence: float) -> Interval:
 
     Raises ValueError for fewer than two, or where one is not finite.
     """
+    from scipy import special  # a third of a second, which those who only read a job go without
+
     d = _checked(differences)
     mean, spread = float(d.mean()), float(d.std(ddof=1)) / math.sqrt(len(d))
     half = float(special.stdtrit(len(d) - 1, (1 + confidence) / 2)) * spread
@@ -83,7 +85,7 @@ def matched(differences: np.ndarray, confidence: float) -> Interval:
     up, down = float((d > 0).sum()) + 0.5, float((d < 0).sum()) + 0.5
     centre = (up - down) / total
     spread = math.sqrt((up + down) - (up - down) ** 2 / total) / total
-    half = float(special.ndtri((1 + confidence) / 2)) * spread
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * spread
     return Interval(
         examples=len(d), mean=float(d.mean()), low=max(-1.0, centre - half),
         high=min(1.0, centre + half),

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError, JobError
+from pipeline.run_verbs import home_of
 from pipeline.terminal import Terminal
-from pipeline.verbs import home_of
 
 
 def pictures(options: argparse.Namespace, terminal: Terminal) -> Any:

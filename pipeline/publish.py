@@ -12,7 +12,6 @@ from safetensors.torch import load
 from draw_model import Cnn, ConvDraw, Dcgan, Model, Pictures
 from pipeline import checkpoint, pictures
 from pipeline.contact_sheet import png
-from pipeline.curves import curves_png
 from pipeline.errors import DataError
 from pipeline.job import Job, crop_of, run_id
 from pipeline.job_file import check_job
@@ -122,6 +121,8 @@ def draw_pictures(
     job: Job, manifest: Manifest, storage: Storage, home: Storage, model: Model
 ) -> None:
     """Writes all pictures of a run; those of reconstructions show the first test images."""
+    from pipeline.curves import curves_png  # Matplotlib, which readers of a run go without
+
     shown = min(SHOWN, manifest.splits["test"])
     loader = open_loader(job, manifest, storage, "test", model.noise_shapes(), batch_size=shown)
     batch = loader.batch(0, range(shown))

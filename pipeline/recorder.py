@@ -5,6 +5,7 @@ at a time. So the metrics of a step that a resume starts from are always there.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -34,6 +35,9 @@ class Recorder:
         self.keep_checkpoints = keep_checkpoints
         self.rows: list[Row] = []
         self.validations: list[Row] = []
+        self.written: Row = {}
+        """The newest checkpoint of this process, on rank 0: when it was in storage (seconds since
+        the epoch), and the seconds from its snapshot until then."""
         self._attempt = 0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
@@ -84,6 +88,7 @@ class Recorder:
         write_rows = self._rows_so_far()
         if self.worker.rank > 0:
             return
+        began = time.perf_counter()
         files = checkpoint.snapshot(model, optimizer, state)
 
         def write() -> None:
@@ -91,6 +96,8 @@ class Recorder:
             older = [step for step in checkpoint.steps(self.run) if step < state.step]
             newest = older[max(0, len(older) + 1 - self.keep_checkpoints) :]
             checkpoint.commit(self.run, state.step, files, {*newest, state.best_step})
+            seconds = time.perf_counter() - began
+            self.written = {"checkpoint_time": time.time(), "checkpoint_seconds": seconds}
 
         self._submit(write)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline import checkpoint, curves
+from pipeline import checkpoint
 from pipeline.captions import CAPTIONS, WIDE
 from pipeline.champion import CHAMPIONS
 from pipeline.listing import (
@@ -63,6 +63,8 @@ def run_page(
     ``tables`` as ``read_metrics``; ``pictures`` by file name; ``state`` may hold
     ``checkpoint_step`` (of the newest checkpoint) and ``attempts`` (as training signs in).
     """
+    from pipeline import curves  # Matplotlib, which the pages of champions go without
+
     known = record.results if record else {}
     results = [known[name] for name in sorted(known, key=_split_order)]
     terms = {k: v for result in results for k, v in result.terms.items()}

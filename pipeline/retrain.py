@@ -1,8 +1,8 @@
 """One tick of a schedule: train a challenger on what is new, and decide whether it is better.
 
-A tick is named by the time it was due. All of it but the decision is repeatable: a tick that was
-killed is done again, trains on from its checkpoint, and decides once. Ticks that were missed are
-not made up for; the newest stands for all.
+A tick is named by the time it was due, or by the minute in which somebody wished for it. All of it
+but the decision is repeatable: a tick that was killed is done again, trains on from its checkpoint,
+and decides once. Ticks that were missed are not made up for; the newest stands for all.
 """
 
 import logging
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from pipeline import champion, lease, retrain_page
+from pipeline import champion, lease, retrain_due, retrain_page
 from pipeline.champion import Champion, Decision, Kind, State, champion_path
 from pipeline.errors import Interrupted, JobError, LeaseError, PipelineError
 from pipeline.gate import Verdict
@@ -78,11 +78,13 @@ def retrain(
     terminal: Terminal,
     *,
     without_ray: bool = False,
+    at_once: bool = False,
     clock: Callable[[], float] = time.time,
     lease_seconds: float = lease.SECONDS,
 ) -> Ticked:
     """Does the newest tick that is due, or says how it was decided.
 
+    With ``at_once`` it is the tick of the present minute, whatever the schedule says.
     A dead holder of the lease is waited for; a live one is refused with LeaseError. Raises the
     PipelineError of the stage that could not go on: then nothing is decided, the champion stays,
     and the same command tries again.
@@ -90,7 +92,10 @@ def retrain(
     if job.retrain is None:
         raise JobError(f"{job.name}: no retrain section; write retrain.cron and retrain.zone")
     section, name, now = job.retrain, job.retrain.champion or job.name, clock()
-    due = last_due(section.cron, section.zone, now)
+    due = (
+        datetime.fromtimestamp(now // 60 * 60, UTC) if at_once
+        else last_due(section.cron, section.zone, now)
+    )  # fmt: skip
     if due is None:
         raise JobError(f"retrain.cron: {section.cron!r} was not due yet; see schedule next")
     storage = open_storage(job.storage)
@@ -98,6 +103,7 @@ def retrain(
         storage, f"{champion_path(name)}/lease", seconds=lease_seconds,
         margin=min(lease.MARGIN, lease_seconds / 2), wait=True,
     ) as held:  # fmt: skip
+        retrain_due.note(storage, name, section, utc(due), now)
         upon = champion.latest(storage, name)
         decision = decision_of(storage, name, upon, utc(due))
         already = decision is not None

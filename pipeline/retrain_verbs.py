@@ -16,7 +16,10 @@ def retrain(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.job_file import read_job
     from pipeline.retrain import retrain as tick
 
-    done = tick(read_job(options.job, options.set), terminal, without_ray=options.without_ray)
+    done = tick(
+        read_job(options.job, options.set), terminal, without_ray=options.without_ray,
+        at_once=options.now,
+    )  # fmt: skip
     made = done.decision
     word = "decided already: " if done.already else ""
     terminal.say(f"tick {made.tick}: {word}decision {made.number}, {made.kind}: {made.reason}")
@@ -31,13 +34,13 @@ def schedule(options: argparse.Namespace, terminal: Terminal) -> Any:
 
     from pipeline.job_file import read_job
     from pipeline.schedule import due_after
-    from pipeline.schedule_render import render
+    from pipeline.schedule_render import from_root, render
 
     job = read_job(options.job, options.set)
     if job.retrain is None:
         raise JobError(f"{options.job}: no retrain section; write retrain.cron and retrain.zone")
     if options.action == "render":
-        text = render(job, options.job, options.kind)
+        text = render(job, from_root(options.job), options.kind)
         if not options.json:
             sys.stdout.write(text)
         return {"as": options.kind, "text": text}
@@ -55,7 +58,6 @@ def schedule(options: argparse.Namespace, terminal: Terminal) -> Any:
 def champion(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline import champion as decisions
     from pipeline import retrain_manual
-    from pipeline.retrain_page import write_champion_page
     from pipeline.storage import open_storage
 
     url = options.storage or os.environ.get("DRAW_STORAGE") or DEFAULT_STORAGE
@@ -73,6 +75,8 @@ def champion(options: argparse.Namespace, terminal: Terminal) -> Any:
     if options.action == "show":
         decision = decisions.known(storage, name)
     else:
+        from pipeline.retrain_page import write_champion_page
+
         storage.preflight().require_create_once()
         if options.action == "rollback":
             decision = retrain_manual.rollback(storage, name, options.to, options.why)

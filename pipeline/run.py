@@ -10,7 +10,7 @@ from types import FrameType
 
 import torch
 
-from pipeline import plan, publish
+from pipeline import ending, plan, publish
 from pipeline.cluster import start_ray, stop_ray
 from pipeline.errors import DataError, Interrupted
 from pipeline.job import Job, run_id
@@ -90,7 +90,7 @@ def run(
         total = job.train.total_epochs * plan.steps_per_epoch(
             manifest.splits["train"], job.train.batch_size
         )
-        with terminal.stage("train") as advance:
+        with ending.noted(home), terminal.stage("train") as advance:
 
             def progress(row: Row) -> None:
                 advance(row["step"], total, _note(row))
@@ -107,7 +107,7 @@ def run(
                     job, manifest, storage, progress=progress, stopping=stop, ours=ours
                 )
                 stop_ray()
-    with terminal.stage("publish"):
+    with ending.noted(home), terminal.stage("publish"):
         record = publish.publish(job, manifest, storage, outcome)
     return Finished(record=record, page=_page(storage, record.id), already=False)
 

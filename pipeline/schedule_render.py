@@ -4,25 +4,20 @@ Whatever starts it, a tick is named by its due time and decided once, so a sched
 night of a clock change in another way, or fires twice, does no harm.
 """
 
+import json
 import re
 import shlex
 import sys
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from pipeline.errors import JobError
 from pipeline.job import Job
 from pipeline.schedule import fields_of
+from pipeline.values import digest
 
-IMAGE = "draw-pipeline:latest"
-SECRET = "draw-storage"
-"""The Kubernetes secret with the storage's variables: manifests name it, and hold none."""
 DAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
-DEADLINE_S = 3600
-"""A tick that Kubernetes could not start within an hour is left out; the next stands for it."""
+LONGEST = 38
+"""Characters of a name: KubeRay adds the minute and a cluster's own ending, and takes 53 in all."""
 
 
 def render(job: Job, path: str, kind: str) -> str:
@@ -37,6 +32,12 @@ def render(job: Job, path: str, kind: str) -> str:
     return {
         "kuberay": _kuberay, "kubernetes": _kubernetes, "cron": _crontab, "systemd": _systemd
     }[kind](job, path)  # fmt: skip
+
+
+def from_root(path: str) -> str:
+    """A job file's path as a scheduler needs it: from the project's root, absolute if elsewhere."""
+    there = Path(path).resolve()
+    return str(there.relative_to(_root()) if there.is_relative_to(_root()) else there)
 
 
 def _crontab(job: Job, path: str) -> str:
@@ -90,100 +91,34 @@ ExecStart={sys.executable} -m pipeline retrain {path}
 
 
 def _kubernetes(job: Job, path: str) -> str:
-    assert job.retrain is not None
-    container = {**_container("tick"), "command": _command(path)}
-    pod = {
-        "restartPolicy": "Never",
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000},
-        "containers": [container],
-    }
-    return _manifest(
-        f"{job.name}: for clusters without KubeRay's RayCronJob. The pod starts its own Ray.",
-        {
-            "apiVersion": "batch/v1",
-            "kind": "CronJob",
-            "metadata": {"name": _dashed(job)},
-            "spec": {
-                "schedule": job.retrain.cron,
-                "timeZone": job.retrain.zone,
-                "concurrencyPolicy": "Forbid",
-                "startingDeadlineSeconds": DEADLINE_S,
-                "successfulJobsHistoryLimit": 3,
-                "failedJobsHistoryLimit": 3,
-                "jobTemplate": {"spec": {"backoffLimit": 2, "template": {"spec": pod}}},
-            },
-        },
-    )
+    return _manifest("cronjob.yaml", job, path)
 
 
 def _kuberay(job: Job, path: str) -> str:
+    return _manifest("raycronjob.yaml", job, path)
+
+
+def _manifest(file: str, job: Job, path: str) -> str:
+    """A manifest of infra/kuberay/, which is written for jobs/svhn.yaml, for this job."""
     assert job.retrain is not None
-    head = {
-        "rayStartParams": {"dashboard-host": "0.0.0.0"},
-        "template": {"spec": {"containers": [_container("ray-head")]}},
+    if path.startswith("/"):
+        raise JobError(f"{path}: not in {_root()}, so not in its image; put it below jobs/")
+    meant = {
+        "retrain-svhn": _dashed(job),
+        "jobs/svhn.yaml": path,
+        '"0 3 * * 0"': json.dumps(job.retrain.cron),
+        "Etc/UTC": job.retrain.zone,
     }
-    workers = {
-        "groupName": "workers",
-        "replicas": 1,
-        "minReplicas": 0,
-        "maxReplicas": 4,
-        "rayStartParams": {},
-        "template": {"spec": {"containers": [_container("ray-worker")]}},
-    }
-    return _manifest(
-        f"{job.name}: needs KubeRay 1.7 with --feature-gates=RayCronJob=true (alpha). It replays\n"
-        "# missed ticks one by one; all but the first find their tick decided and end at once.",
-        {
-            "apiVersion": "ray.io/v1",
-            "kind": "RayCronJob",
-            "metadata": {"name": _dashed(job)},
-            "spec": {
-                "schedule": job.retrain.cron,
-                "timeZone": job.retrain.zone,
-                "jobTemplate": {
-                    "entrypoint": shlex.join(_command(path)),
-                    "backoffLimit": 2,
-                    "shutdownAfterJobFinishes": True,
-                    "ttlSecondsAfterFinished": 600,
-                    "rayClusterSpec": {
-                        "rayVersion": version("ray"),
-                        "headGroupSpec": head,
-                        "workerGroupSpecs": [workers],
-                    },
-                },
-            },
-        },
-    )
-
-
-def _container(name: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "image": IMAGE,
-        "envFrom": [{"secretRef": {"name": SECRET}}],
-        "env": [{"name": "RAY_AUTH_MODE", "value": "token"}],
-        "resources": {
-            "requests": {"cpu": "2", "memory": "4Gi"},
-            "limits": {"cpu": "2", "memory": "4Gi"},
-        },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-        },
-    }
-
-
-def _manifest(comment: str, value: dict[str, Any]) -> str:
-    return f"# {comment}\n" + yaml.safe_dump(value, sort_keys=False)
-
-
-def _command(path: str) -> list[str]:
-    return ["python", "-m", "pipeline", "retrain", path]
+    text = (_root() / "infra" / "kuberay" / file).read_text()
+    return re.sub("|".join(map(re.escape, meant)), lambda found: meant[found[0]], text)
 
 
 def _dashed(job: Job) -> str:
-    """A name as Kubernetes takes it: no underscore, no dash at an end, 52 characters at most."""
-    return f"retrain-{job.name.replace('_', '-')}"[:52].rstrip("-")
+    """A name as Kubernetes takes it: no underscore, no dash at an end, not too long."""
+    name = f"retrain-{job.name.replace('_', '-')}".rstrip("-")
+    if len(name) <= LONGEST:
+        return name
+    return f"{name[: LONGEST - 7]}-{digest(job.name)[:6]}"  # two that begin alike stay two
 
 
 def _listed(values: list[int], all_of: int) -> str:

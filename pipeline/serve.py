@@ -42,16 +42,23 @@ HEADERS = {
 
 
 class Server(ThreadingTCPServer):
-    """Answers from its making on, once ``serve_forever`` runs; ``url`` is where."""
+    """Answers from its making on, once ``serve_forever`` runs; ``url`` is where. ``handler``
+    answers a request, by default with the storage's pages."""
 
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, storage: Storage, host: str = HOST, port: int = PORT) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        host: str = HOST,
+        port: int = PORT,
+        handler: type["Handler"] | None = None,
+    ) -> None:
         self.storage = storage
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            super().__init__((host, port), Handler)
+            super().__init__((host, port), handler or Handler)
         except (OSError, OverflowError) as fault:
             reason = getattr(fault, "strerror", None) or fault
             raise JobError(

@@ -65,6 +65,13 @@ class Listener:
             "lr": series(Gauge, "draw_learning_rate", "Learning rate"),
             "step": series(Gauge, "draw_step", "Steps done"),
             "epoch": series(Gauge, "draw_epoch", "Epochs done"),
+            "seconds": series(Gauge, "draw_step_seconds", "Time that the last step took"),
+            "checkpoint_seconds": series(
+                Gauge, "draw_checkpoint_seconds", "From snapshot to storage, newest checkpoint"
+            ),
+            "checkpoint_time": series(
+                Gauge, "draw_checkpoint_timestamp_seconds", "When the newest checkpoint was whole"
+            ),
             "examples_per_second": series(
                 Gauge, "draw_examples_per_second", "Throughput, all workers"
             ),

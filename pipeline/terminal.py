@@ -7,7 +7,7 @@ goes to standard error, so that standard output is free for ``--json``.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -20,8 +20,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pipeline.estimate import Estimate
 from pipeline.records import Result, RunRecord
+
+if TYPE_CHECKING:  # it would load torch for every verb, also for those that only list
+    from pipeline.estimate import Estimate
 
 
 class Advance(Protocol):
@@ -122,7 +124,7 @@ def summary_rows(record: RunRecord) -> list[tuple[str, str]]:
     ]
 
 
-def estimate_rows(found: Estimate) -> list[tuple[str, str]]:
+def estimate_rows(found: "Estimate") -> list[tuple[str, str]]:
     """What a job would take."""
     counts = ", ".join(f"{name} {count:,}" for name, count in found.splits.items())
     rate = found.flops_a_step / found.step_seconds / 1e9

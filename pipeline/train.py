@@ -217,7 +217,7 @@ def train(job: Job, manifest: Manifest, storage: Storage, worker: Worker) -> Out
         row = training.step()
         stopping = row.pop("stop")
         training.recorder.rows.append(row)
-        worker.progress(row)
+        worker.progress(row | training.recorder.written)
         step = training.state.step
         if training.state.skipped_steps > job.train.max_skipped_steps:
             raise _diverged(training)

@@ -25,9 +25,10 @@ def _nothing(row: Row) -> None:
 class Worker:
     """One of ``world`` equal processes; a cluster fills it, or a test by hand.
 
-    ``progress`` hears every step; ``report`` hears every validation, when rank 0's checkpoint of it
-    is in storage; both on all ranks. ``stop`` says whether this worker was asked to leave: all
-    ranks then write one checkpoint and return.
+    ``progress`` hears every step, and on rank 0 with it what ``Recorder.written`` says;
+    ``report`` hears every validation, when rank 0's checkpoint of it is in storage; both on
+    all ranks. ``stop`` says whether this worker was asked to leave: all ranks then write one
+    checkpoint and return.
     """
 
     rank: int = 0

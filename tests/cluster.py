@@ -8,7 +8,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,8 @@ class Head:
     environment: dict[str, str]
     storage: str
     address: str
+    folder: Path
+    """All that the head and its processes write."""
 
     def drive(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """A driver from a shell beside the head."""
@@ -55,7 +57,7 @@ def started(store: str) -> Iterator[Head]:
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
         ports = {name: free_port() for name in ("gcs", "dashboard", "metrics", "agent")}
         environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
@@ -81,11 +83,12 @@ def started(store: str) -> Iterator[Head]:
         try:
             _wait_for(f"{dashboard}/api/version", process)
             address = f"127.0.0.1:{ports['gcs']}"
-            yield Head(dashboard, ports["metrics"], environment, store, address)
+            yield Head(dashboard, ports["metrics"], environment, store, address, Path(folder))
         finally:
             family = psutil.Process(process.pid).children(recursive=True)
             for one in (process, *family):
-                one.kill()
+                with suppress(psutil.NoSuchProcess):  # it ended with the one before it
+                    one.kill()
             process.wait()
             psutil.wait_procs(family, timeout=30)
 

@@ -11,6 +11,22 @@ from pipeline.storage import Storage, open_storage
 from tests import cluster
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The two processes of ``make test`` share the tests so that what is dear is made once.
+
+    All that need the shared Ray cluster go to one process, else a module stays together. What
+    starts clusters begins first: it takes longest.
+    """
+
+    def shares_head(item: pytest.Item) -> bool:
+        return "head" in getattr(item, "fixturenames", ())
+
+    for item in items:
+        group = "head" if shares_head(item) else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (not shares_head(item), item.get_closest_marker("cluster") is None))
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[store.Running]:
     """A real S3 server, and the environment that leads this process and its children to it."""
@@ -43,7 +59,12 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 
 @pytest.fixture(scope="session")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[cluster.Head]:
-    """A Ray cluster with token authentication and two cores that stays for the session."""
+def head(
+    tmp_path_factory: pytest.TempPathFactory, s3_server: store.Running
+) -> Iterator[cluster.Head]:
+    """A Ray cluster with token authentication and two cores that stays for the session.
+
+    Its own store is a folder; its processes know the way to the S3 server too.
+    """
     with cluster.started(f"file://{tmp_path_factory.mktemp('store')}") as running:
         yield running

@@ -10,20 +10,21 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = """
 errors values gate schedule retrain_values storage storage_file storage_s3_errors storage_s3 lease
-manifest records champion retrain_manual
+manifest records ending champion retrain_due retrain_manual
 fetch sources.contract sources.synthetic sources.mnist sources.fashion_mnist
 sources.binarised_mnist sources.canvas sources.cluttered sources.two_digits
 sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 sources.quickdraw
 sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
 plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer estimate
 recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curve_lines
-curves study captions listing report publish gallery.finished gallery.paths gallery.steps
-gallery.windows gallery.plane gallery.draws gallery
+curves study captions survey surveyor listing report publish gallery.finished gallery.paths
+gallery.steps gallery.windows gallery.plane gallery.draws gallery
 study_stats study_view study_answer study_header study_rows study_page
-study_tables study_events study_export results serve terminal run tpe trial study_run tuning
+study_tables study_events study_export results serve exporter terminal run tpe trial study_run
+tuning
 study_progress search study_verbs retrain_check retrain_compare
 retrain_news retrain_hook retrain_retention retrain_page retrain schedule_render probe_nodes probe
-doctor verbs picture_verbs retrain_verbs commands
+doctor verbs run_verbs picture_verbs retrain_verbs commands
 """.split()  # noqa: SIM905
 """A module of pipeline/ imports, at its top, only from those before it."""
 ONLY_IN = {
@@ -47,6 +48,7 @@ ONLY_IN = {
     "cronsim": {"schedule"},
     "jinja2": {"report"},
     "vl_convert": {"study_page"},
+    "prometheus_client": {"exporter"},
     "scipy": {"sources.svhn", "study_stats", "gate"},
     "h5py": {"sources.digit_struct"},
 }

@@ -22,8 +22,12 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from infra import store
 from infra.alive import alive
+from pipeline.__main__ import _parser
 from pipeline.cluster import ENVIRONMENT
+from pipeline.commands import VERBS
+from pipeline.exporter import PORT
 from pipeline.job_file import read_job
+from pipeline.schedule_render import render
 from pipeline.storage import open_storage
 from tests.cluster import free_port
 from tests.ray_kinds import SPECS, ClusterSpec, CronJobSpec, JobSpec
@@ -34,6 +38,8 @@ BIN = Path(sys.executable).parent
 KUBERAY = sorted((INFRA / "kuberay").glob("*.yaml"))
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())
 DOCKERFILE = (INFRA / "Dockerfile").read_text()
+EXPORTER = yaml.safe_load((INFRA / "kuberay" / "exporter.yaml").read_text())
+DASHBOARDS = sorted((INFRA / "grafana" / "dashboards").glob("*.json"))
 UNITS = {"m": 1e-3, "": 1.0, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
@@ -73,7 +79,10 @@ def pod_templates() -> list[dict[str, Any]]:
     """Each pod template of all manifests, those inside Ray's own kinds included."""
     cron = kind(INFRA / "kuberay" / "cronjob.yaml")["spec"]["jobTemplate"]["spec"]["template"]
     inside = [template for cluster in clusters() for template in cluster.templates()]
-    return [cron, *inside, *(job.submitterPodTemplate for job in jobs_of_infra())]
+    return [
+        cron, EXPORTER["spec"]["template"], *inside,
+        *(job.submitterPodTemplate for job in jobs_of_infra()),
+    ]  # fmt: skip
 
 
 def containers() -> list[dict[str, Any]]:
@@ -181,7 +190,7 @@ def test_every_pod_template_is_a_pod_that_the_strict_schema_accepts():
         kubernetes_validate.validate(pod, "1.34", strict=True)
 
 
-def test_every_container_is_bounded_confined_and_takes_its_token_from_a_secret():
+def test_every_container_is_bounded_and_confined_and_one_of_ray_takes_its_token_from_a_secret():
     for one in containers():
         requests, limits = (one["resources"][key] for key in ("requests", "limits"))
         assert {"cpu", "memory", "ephemeral-storage"} <= set(requests) == set(limits)
@@ -191,6 +200,9 @@ def test_every_container_is_bounded_confined_and_takes_its_token_from_a_secret()
             "capabilities": {"drop": ["ALL"]},
         }  # fmt: skip
         environment = {entry["name"]: entry for entry in one["env"]}
+        if one["name"] == "exporter":  # it has nothing to do with Ray
+            assert set(environment) == {"HOME"}
+            continue
         assert environment["RAY_AUTH_MODE"]["value"] == "token"
         reference = environment["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]
         assert reference == {"name": "draw-ray-token", "key": "auth_token"}
@@ -198,7 +210,7 @@ def test_every_container_is_bounded_confined_and_takes_its_token_from_a_secret()
         context = template["spec"]["securityContext"]
         assert context["runAsNonRoot"]
         assert context["runAsUser"] == 10001
-        assert template["metadata"]["labels"] == {"app.kubernetes.io/part-of": "draw"}
+        assert template["metadata"]["labels"]["app.kubernetes.io/part-of"] == "draw"
 
 
 def test_ray_pods_have_probes_shared_memory_and_the_store_by_reference():
@@ -223,11 +235,46 @@ def test_ray_pods_have_probes_shared_memory_and_the_store_by_reference():
         assert "nvidia.com/gpu" in [one["key"] for one in gpu["tolerations"]]
 
 
+def test_the_exporter_is_reached_by_its_service_and_by_prometheus_alone():
+    service = kind(INFRA / "kuberay" / "exporter-service.yaml")["spec"]
+    template = EXPORTER["spec"]["template"]
+    labels = EXPORTER["spec"]["selector"]["matchLabels"]
+    assert service["selector"] == labels == template["metadata"]["labels"]
+    assert not [
+        one
+        for one in pod_templates()
+        if one is not template and labels.items() <= one["metadata"]["labels"].items()
+    ]
+    (one,) = template["spec"]["containers"]
+    (port,) = one["ports"]
+    assert service["type"] == "ClusterIP"
+    assert service["ports"][0]["targetPort"] == port["name"]
+    assert service["ports"][0]["port"] == port["containerPort"] == PORT
+    options = _parser(VERBS).parse_args(one["command"][3:])
+    assert (options.verb, options.host, options.port) == ("exporter", "0.0.0.0", PORT)
+    assert [*one["envFrom"][0], *one["envFrom"][1]] == ["configMapRef", "secretRef"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert one[probe]["httpGet"] == {"path": "/metrics", "port": port["name"]}
+    policy = kind(INFRA / "kuberay" / "networkpolicy.yaml")["spec"]["ingress"]
+    ports = [[port["port"] for port in rule.get("ports", [])] for rule in policy]
+    open_to = [rule["from"] for rule, there in zip(policy, ports, strict=True) if PORT in there]
+    assert open_to == [
+        [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+    ]
+    scraped = yaml.safe_load((INFRA / "prometheus" / "prometheus.yml").read_text())
+    targets = {job["job_name"]: job.get("static_configs") for job in scraped["scrape_configs"]}
+    assert targets["storage"] == [{"targets": [f"exporter:{PORT}"]}]
+    compose = COMPOSE["services"]["exporter"]
+    assert "ports" not in compose
+    assert compose["healthcheck"]["test"][-1] == f"http://127.0.0.1:{PORT}/metrics"
+
+
 def test_one_cluster_and_one_job_are_meant_by_all_manifests():
     cluster, *inside = clusters()
     assert inside == [cluster, cluster]
     job, scheduled = jobs_of_infra()
-    assert job == scheduled
+    tick = f"python -m pipeline retrain {job.entrypoint}"
+    assert scheduled == job.model_copy(update={"entrypoint": tick})
     assert job.submissionMode == "K8sJobMode"
     assert job.backoffLimit > 0
     cron = kind(INFRA / "kuberay" / "cronjob.yaml")["spec"]
@@ -236,10 +283,18 @@ def test_one_cluster_and_one_job_are_meant_by_all_manifests():
     assert (cron["schedule"], cron["timeZone"]) == (ray_cron.schedule, ray_cron.timeZone)
     ZoneInfo(ray_cron.timeZone)
     assert cron["concurrencyPolicy"] == "Forbid"
-    command = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"]
+    (submit,) = cron["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     name = kind(INFRA / "kuberay" / "raycluster.yaml")["metadata"]["name"]
-    assert command[-2:] == [f"http://{name}-head-svc:8265", job.entrypoint]
+    assert submit["command"][-2:] == [f"http://{name}-head-svc:8265", "--"]
+    assert submit["args"] == tick.split()
     assert read_job(str(ROOT / job.entrypoint)).name == "svhn"
+
+
+def test_what_is_rendered_for_the_example_is_the_file_that_is_here():
+    job = read_job(str(ROOT / "jobs" / "svhn.yaml"))
+    for kind, name in (("kubernetes", "cronjob"), ("kuberay", "raycronjob")):
+        written = (INFRA / "kuberay" / f"{name}.yaml").read_text()
+        assert render(job, "jobs/svhn.yaml", kind) == written
 
 
 @pytest.mark.parametrize("name", ["aws", "local"])
@@ -297,9 +352,19 @@ def test_the_store_is_reached_through_the_forwarded_port(s3_server: store.Runnin
             process.terminate()
 
 
-def test_the_dashboard_says_what_it_shows_and_nothing_twice():
-    dashboard = json.loads((INFRA / "grafana" / "dashboards" / "training.json").read_text())
-    panels = dashboard["panels"]
+def test_dashboards_are_told_apart():
+    read = [json.loads(path.read_text()) for path in DASHBOARDS]
+    assert len({one["uid"] for one in read}) == len({one["title"] for one in read}) == len(read)
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_a_dashboard_says_what_it_shows_and_nothing_twice(path):
+    panels = json.loads(path.read_text())["panels"]
+    assert all(panel["description"] for panel in panels if panel["type"] != "row")
+    assert all(
+        panel["fieldConfig"]["defaults"]["unit"] for panel in panels if panel["type"] != "row"
+    )
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert len({panel["title"] for panel in panels}) == len(panels)
     corners = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}

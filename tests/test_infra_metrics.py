@@ -2,38 +2,54 @@
 
 import json
 import re
-import shutil
 import subprocess
 import threading
 import time
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from tests.cluster import Head, free_port
+from pipeline.errors import TrainingError
+from pipeline.exporter import SERIES, Exporter
+from pipeline.lease import hold
+from pipeline.run import run
+from pipeline.terminal import Terminal
+from pipeline.train import train
+from pipeline.worker import Worker
+from tests.cluster import Head
+from tests.prometheus_server import PROMETHEUS, Ask, prometheus, until
+from tests.test_exporter import seeded, serving
+from tests.test_retrain import tick, weekly
+from tests.test_train import Killed, kill_at
+from tests.tiny import PLAIN, prepared
 
 ROOT = Path(__file__).parents[1]
-PROMETHEUS = ROOT / "infra" / "prometheus"
-PANELS = json.loads((ROOT / "infra/grafana/dashboards/training.json").read_text())["panels"]
 RULES = [
     rule
     for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"]
     for rule in group["rules"]
 ]
-QUERIES = {
-    f"{panel['title']} {target['refId']}": target["expr"].replace("$run", ".*")
-    for panel in PANELS
-    for target in panel["targets"]
-}
+
+
+def queries(dashboard: str) -> dict[str, str]:
+    """Panel and letter → what it asks, of all runs, champions and searches."""
+    path = ROOT / "infra/grafana/dashboards" / f"{dashboard}.json"
+    return {
+        f"{panel['title']} {target['refId']}": re.sub(r"\$\w+", ".*", target["expr"])
+        for panel in json.loads(path.read_text())["panels"]
+        for target in panel["targets"]
+    }
+
+
+QUERIES, STORED = queries("training"), queries("storage")
 MADE = re.compile(r'series\(\s*(Gauge|Counter), "(draw_\w+)"')
 NODE = {"ray_node_disk_free": 9e9, "ray_node_disk_usage": 1e9, "ray_node_cpu_utilization": 50.0}
+SEARCH = {"space": {"train.lr": {"grid": [0.001, 0.01]}}, "scheduler": {"kind": "none"}}
+DIVERGING = {"lr": 999.0, "max_skipped_steps": 0, "clip_norm": None, "total_epochs": 30}
 GPU = {"ray_node_gpus_utilization": 90.0}
 
 
@@ -49,7 +65,10 @@ def exposition(run: str, started: float) -> str:
     lines = []
     for name, kind in trained().items():
         lines.append(f"# TYPE {name} {kind}")
-        value = 10 * (time.monotonic() - started) if kind == "counter" or "step" in name else 0.1
+        growing = kind == "counter" or name == "ray_draw_step"
+        value = 10 * (time.monotonic() - started) if growing else 0.1
+        if "timestamp" in name:
+            value = time.time() - 5
         for rank in "01":
             tags = f'run="{run}",rank="{rank}",WorkerId="w{rank}",NodeAddress="127.0.0.1"'
             lines.append(f"{name}{{{tags}}} {value}")
@@ -84,56 +103,6 @@ def exporter(run: str) -> Iterator[int]:
             thread.join()
 
 
-Ask = Callable[[str], list[Any]]
-
-
-@contextmanager
-def prometheus(folder: Path, discovery: Path) -> Iterator[Ask]:
-    """A server on our own configuration but for the pace, its own port and the file of targets."""
-    port = free_port()
-    for name in ("rules.yml", "prometheus.yml"):
-        shutil.copy(PROMETHEUS / name, folder)
-    config = yaml.safe_load((folder / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "1s"}
-    own, ray = config["scrape_configs"]
-    own["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
-    ray["file_sd_configs"][0] |= {"files": [str(discovery)], "refresh_interval": "1s"}
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-
-    def ask(query: str) -> list[Any]:
-        words = urllib.parse.urlencode({"query": query})
-        url = f"http://127.0.0.1:{port}/api/v1/query?{words}"
-        with urllib.request.urlopen(url, timeout=10) as reply:
-            answer = json.load(reply)
-        assert answer["status"] == "success"
-        return answer["data"]["result"]
-
-    command = [
-        "prometheus", f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}",
-        "--log.level=error",
-    ]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            _until(lambda: ask("vector(1)"), 30)
-            yield ask
-        finally:
-            process.kill()
-
-
-def _until(action: Callable[[], Any], seconds: float) -> Any:
-    """What ``action`` returns once it is true and does not fail to connect."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if found := action():
-                return found
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, f"nothing within {seconds} s"
-        time.sleep(0.3)
-
-
 @pytest.fixture(scope="module")
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     folder = tmp_path_factory.mktemp("prometheus")
@@ -142,8 +111,8 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         target = {"labels": {"job": "ray"}, "targets": [f"127.0.0.1:{port}"]}
         discovery.write_text(json.dumps([target]))
         with prometheus(folder, discovery) as asking:
-            _until(lambda: asking("count_over_time(ray_draw_step[1m]) > 5"), 30)
-            _until(lambda: asking("ALERTS"), 30)
+            until(lambda: asking("count_over_time(ray_draw_step[1m]) > 5"), 30)
+            until(lambda: asking("ALERTS"), 30)
             yield asking
 
 
@@ -172,7 +141,7 @@ def test_every_alert_has_a_test_that_sees_it_fire_and_says_what_to_do():
 def test_only_series_that_there_are_are_asked_for_and_all_of_training_are_shown():
     named = re.compile(r"\bray_\w+")
     known = set(trained()) | set(NODE) | set(GPU)
-    assert len(trained()) >= 14
+    assert len(trained()) >= 17
     shown = {name for query in QUERIES.values() for name in named.findall(query)}
     alerted = {name for rule in RULES for name in named.findall(rule["expr"])}
     assert shown | alerted <= known
@@ -202,18 +171,83 @@ def test_prometheus_evaluates_every_alert_and_this_run_fires_the_one_it_should(a
     assert ask("ray_draw_step{otel_scope_name!=''}") == []
 
 
+@pytest.fixture(scope="module")
+def ask_exporter(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Prometheus on the exporter of a storage with two ticks, a search, and runs that did not end
+    well, all of them real; someone is at work on the next tick."""
+    folder = tmp_path_factory.mktemp("told")
+    url = f"file://{folder}/store"
+    job = folder / "search.yaml"
+    job.write_text(json.dumps({**PLAIN, "name": "searched", "storage": url, "search": SEARCH}))
+    done = head.drive("run", str(job))
+    assert done.returncode == 0, done.stderr[-2000:]
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DRAW_CACHE", str(folder / "cache"))
+        for week in (0, 1):
+            tick(weekly(url), week)
+        with pytest.raises(TrainingError):
+            run(seeded(url, 3, **DIVERGING), Terminal(quiet=True), without_ray=True)
+        killed = seeded(url, 4)
+        manifest, storage = prepared(killed)
+        with pytest.raises(Killed):
+            train(killed, manifest, storage, Worker(progress=kill_at(5)))
+    told = Exporter(storage)
+    with hold(storage, "champions/tiny/lease"), serving(told) as page:
+        told.read()
+        with prometheus(folder, exporter=page.split("/")[2]) as asking:
+            until(lambda: asking("count_over_time(draw_storage_up[1m]) > 3"), 30)
+            until(lambda: asking("ALERTS{alertname='RunFailed'}"), 30)
+            yield asking
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("query", STORED.values(), ids=STORED)
+def test_prometheus_answers_the_query_of_a_panel_about_the_storage(ask_exporter, query):
+    found = ask_exporter(query)
+    assert found
+    names = {name for one in found for name in one["metric"]}
+    assert names <= {"champion", "study", "kind", "metric", "run", "status", "folder", "instance",
+                     "alertname"}  # fmt: skip
+    assert all(float(one["value"][1]) >= 0 for one in found)
+
+
+@pytest.mark.cluster
+def test_prometheus_tells_of_the_run_that_failed_and_waits_with_what_may_pass(ask_exporter):
+    """The ticks were due in a spring long past, so they are late and their champion is old."""
+    states = {"RunFailed": "firing", "ScheduleLate": "pending", "ChampionStale": "pending"}
+    found = [one["metric"] for one in ask_exporter("ALERTS")]
+    assert {one["alertname"]: one["alertstate"] for one in found} == states
+    assert ask_exporter("prometheus_rule_evaluation_failures_total > 0") == []
+    (study,) = ask_exporter("group by (study) (draw_study_trials_wanted)")
+    assert study["metric"]["study"].startswith("searched-")
+    (trials,) = ask_exporter("draw_study_trials > 0")
+    assert (trials["metric"]["status"], trials["value"][1]) == ("finished", "2")
+    (champion,) = ask_exporter("group by (champion) (draw_champion_decisions)")
+    assert champion["metric"] == {"champion": "tiny"}
+
+
+def test_only_series_that_the_exporter_has_are_asked_for_and_all_of_them_are_shown():
+    named = re.compile(r"\bdraw_\w+")
+    own = {"draw_storage_up", "draw_storage_read_timestamp_seconds", "draw_storage_read_seconds"}
+    known = own | {f"draw_{name}" for name in SERIES}
+    shown = {name for query in STORED.values() for name in named.findall(query)}
+    alerted = {name for rule in RULES for name in named.findall(rule["expr"])}
+    assert shown | alerted <= known
+    assert shown == known
+
+
 @pytest.mark.cluster
 def test_a_ray_node_is_found_by_its_heads_list_and_has_the_series_of_nodes(
     head: Head, tmp_path: Path
 ):
     discovery = Path(head.environment["RAY_TMPDIR"], "ray", "prom_metrics_service_discovery.json")
     listed = re.compile(rf'"([^"]+:{head.metrics_port})"')  # by the machine's own address
-    found = _until(lambda: discovery.exists() and listed.search(discovery.read_text()), 60)
+    found = until(lambda: discovery.exists() and listed.search(discovery.read_text()), 60)
     node = found[1]
     assert discovery.stat().st_mode & 0o004, "Prometheus runs as another user"
     with prometheus(tmp_path, discovery) as asking:
         for name in NODE:
-            _until(lambda name=name: asking(f'{name}{{job="ray",instance="{node}"}}'), 60)
+            until(lambda name=name: asking(f'{name}{{job="ray",instance="{node}"}}'), 60)
         (free,) = asking(QUERIES["Free disk A"])
         assert 0 < float(free["value"][1]) < 1
         assert not asking(f'up{{instance="{node}"}} == 0')

@@ -75,16 +75,23 @@ def test_training_speaks_through_rays_own_metrics(head):
         "--set", "train.seed=1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    wanted = {"ray_draw_loss_nats", "ray_draw_examples_per_second", "ray_draw_validation_loss_nats"}
-    deadline, seen = time.monotonic() + 90, {}
-    while not wanted <= seen.keys():
+    wanted = {
+        "ray_draw_loss_nats", "ray_draw_examples_per_second", "ray_draw_validation_loss_nats",
+        "ray_draw_step_seconds", "ray_draw_checkpoint_seconds",
+        "ray_draw_checkpoint_timestamp_seconds",
+    }  # fmt: skip
+    deadline, seen, ranks = time.monotonic() + 90, {}, set()
+    while not (wanted <= seen.keys() and len(ranks) == 2):  # each worker tells at its own pace
         assert time.monotonic() < deadline, f"only {sorted(seen)} after 90 s"
         time.sleep(1)
         with urllib.request.urlopen(f"http://127.0.0.1:{head.metrics_port}/metrics") as page:
             families = text_string_to_metric_families(page.read().decode())
             seen = {f.name: f.samples for f in families if f.name.startswith("ray_draw_")}
-    ranks = {sample.labels["rank"] for sample in seen["ray_draw_loss_nats"]}
+        ranks = {sample.labels["rank"] for sample in seen.get("ray_draw_loss_nats", [])}
     assert ranks == {"0", "1"}
+    written = seen["ray_draw_checkpoint_timestamp_seconds"]
+    assert {sample.labels["rank"] for sample in written} == {"0"}
+    assert all(abs(time.time() - sample.value) < 600 for sample in written)
     submission = done.stdout.split("raysubmit_")[1].split("'")[0].split()[0]
     stopped = subprocess.run(
         [str(BIN / "ray"), "job", "stop", "--address", head.dashboard, f"raysubmit_{submission}"],

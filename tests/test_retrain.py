@@ -6,12 +6,8 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -25,6 +21,7 @@ from pipeline.retrain import Ticked, retrain
 from pipeline.storage import Storage, open_storage
 from pipeline.terminal import Terminal
 from tests.faults import retrain_weeks
+from tests.receiver import receiver
 from tests.tiny import PLAIN, prepared
 
 ROOT = Path(__file__).parents[1]
@@ -54,10 +51,29 @@ def first_week(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def second_week(first_week: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same a week later: on more data, a warm and a cold run were trained and kept out."""
+    folder = Path(shutil.copytree(first_week, tmp_path_factory.mktemp("weeks") / "second"))
+    tick(hard_to_please(folder), 1)
+    return folder
+
+
 @pytest.fixture
 def store(first_week: Path, tmp_path: Path) -> Path:
-    """A copy of it for one test."""
+    """A copy of the first week's for one test."""
     return Path(shutil.copytree(first_week, tmp_path / "store"))
+
+
+@pytest.fixture
+def later(second_week: Path, tmp_path: Path) -> Path:
+    """A copy of the second week's for one test."""
+    return Path(shutil.copytree(second_week, tmp_path / "later"))
+
+
+def hard_to_please(storage: Path, **section: Any) -> Job:
+    """More data, and a gate that nothing comes through."""
+    return weekly(storage, examples=80, gate={"margin": 1e6}, start="both", **section)
 
 
 def tick(job: Job, week: float) -> Ticked:
@@ -120,16 +136,16 @@ def test_a_tick_is_known_as_decided_also_after_people_have_decided(store):
 
 
 def test_weeks_of_downtime_are_one_tick(store):
-    late = tick(weekly(store, examples=80), 7.5).decision
+    late = tick(weekly(store), 7.5).decision
     assert (late.number, late.tick) == (2, "2026-04-20T03:00:00+00:00")
+    assert tick(weekly(store), 7.6).already
 
 
-def test_a_challenger_that_is_not_better_is_kept_out(store):
-    first = holder(weekly(store))
-    kept = tick(weekly(store, examples=80, gate={"margin": 1e6}), 1).decision
+def test_a_challenger_that_is_not_better_is_kept_out(later):
+    first, kept = (champion.read(storage_of(weekly(later)), "tiny", number) for number in (1, 2))
     assert kept.kind == "keep"
     assert kept.reason.startswith("not shown to be better by more than 1e+06: loss lower by ")
-    assert holder(weekly(store)) == first
+    assert holder(weekly(later)) == first.challenger
 
 
 def test_a_changed_test_set_is_refused_before_anything_is_trained(store):
@@ -141,10 +157,10 @@ def test_a_changed_test_set_is_refused_before_anything_is_trained(store):
     assert len(storage_of(job).folders("runs")) == 1
 
 
-def test_warm_and_cold_are_both_trained_and_the_better_on_validation_challenges(store):
-    both = tick(weekly(store, examples=80, start="both"), 1).decision
+def test_warm_and_cold_are_both_trained_and_the_better_on_validation_challenges(later):
+    both = champion.read(storage_of(weekly(later)), "tiny", 2)
     assert len(both.trained) == 2
-    records = [read_record(storage_of(weekly(store)), run) for run in both.trained]
+    records = [read_record(storage_of(weekly(later)), run) for run in both.trained]
     best = min(records, key=lambda record: record.results["val"].loss)
     assert both.challenger == best.id == both.trained[0]  # the warm one is ahead
 
@@ -187,15 +203,14 @@ def test_another_model_challenges_when_it_starts_cold(store):
     assert tick(larger, 1).decision.kind in ("promotion", "keep")
 
 
-def test_a_challenger_that_cannot_be_loaded_is_refused_and_the_champion_stays(store):
-    job = weekly(store)
+def test_a_challenger_that_cannot_be_loaded_is_refused_and_the_champion_stays(later):
+    job = hard_to_please(later)
     first = holder(job)
-    later = weekly(store, examples=80)
-    done = tick(later, 1).decision  # trains it; then the same tick is undecided again
-    storage_of(job).delete(champion.key_of("tiny", 2))
+    done = champion.read(storage_of(job), "tiny", 2)
+    storage_of(job).delete(champion.key_of("tiny", 2))  # trained, and not decided on yet
     storage_of(job).write(f"{run_path(done.challenger)}/{WEIGHTS}", b"torn")
-    refused = tick(later, 1).decision
-    assert refused.kind == "refusal"
+    refused = tick(job, 1).decision
+    assert (refused.kind, refused.trained) == ("refusal", done.trained)
     assert refused.reason.startswith("it does not load and sample: file://")
     assert holder(job) == first
 
@@ -205,45 +220,21 @@ def test_a_job_without_a_schedule_has_no_tick(store):
         tick(replace(weekly(store), retrain=None), 0)
 
 
-def test_old_checkpoints_go_and_the_champion_keeps_its_own(store):
-    section = {"retention": {"keep": 1}, "gate": {"margin": 1e6}}
-    job = weekly(store, **section)
-    tick(weekly(store, examples=80, **section), 1)
-    said = tick(weekly(store, examples=90, **section), 2)
-    old = said.decision and said.old[0].run
-    assert [one.run for one in said.old] == [old]
-    assert list(storage_of(job).list(f"{run_path(old)}/{CHECKPOINTS}"))
-    section["retention"]["delete"] = True
-    tick(weekly(store, examples=90, **section), 3)
-    assert not list(storage_of(job).list(f"{run_path(old)}/{CHECKPOINTS}"))
+def test_old_checkpoints_go_and_the_champion_keeps_its_own(later):
+    job = hard_to_please(later, retention={"keep": 1})
+    newest, old = champion.read(storage_of(job), "tiny", 2).trained
+    assert [one.run for one in tick(job, 1).old] == [old]
+
+    def checkpoints(run: str) -> list[str]:
+        return [entry.key for entry in storage_of(job).list(f"{run_path(run)}/{CHECKPOINTS}")]
+
+    assert checkpoints(old)
+    tick(hard_to_please(later, retention={"keep": 1, "delete": True}), 2)
+    assert not checkpoints(old)
     assert storage_of(job).exists(f"{run_path(old)}/{RECORD}")
     assert storage_of(job).exists(f"{run_path(old)}/{WEIGHTS}")
-    assert list(storage_of(job).list(f"{run_path(holder(job))}/{CHECKPOINTS}"))
-
-
-@contextmanager
-def receiver(status: int = 200) -> Iterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
-    """A real HTTP server that keeps what it was sent."""
-    heard: list[tuple[dict[str, str], bytes]] = []
-
-    class Keep(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            heard.append((dict(self.headers), body))
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Keep) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}/hook/abc", heard
-        finally:
-            server.shutdown()
-            thread.join()
+    assert checkpoints(newest)
+    assert checkpoints(holder(job))
 
 
 def test_a_decision_is_sent_once_signed_and_without_secrets(store, monkeypatch):

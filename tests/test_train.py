@@ -2,13 +2,16 @@
 
 import math
 import tempfile
+import time
 from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+from safetensors.torch import load, save
 
 from draw_model import noise
 from pipeline import checkpoint
@@ -16,6 +19,8 @@ from pipeline.errors import DataError, TrainingError
 from pipeline.job import run_id
 from pipeline.listing import read_attempts, read_metrics
 from pipeline.optimizer import lr_at, make_optimizer
+from pipeline.records import WEIGHTS
+from pipeline.retrain_values import Start
 from pipeline.train import Training, seeded_model, train
 from pipeline.worker import Worker
 from tests.tiny import column, home_of, losses, prepared, root_of, same, tiny_job, weights
@@ -72,6 +77,17 @@ def test_the_first_losses_of_one_seed_stay_what_they_were(tmp_path):
     assert losses(home)[:5] == pytest.approx(GOLDEN, rel=1e-5)
 
 
+def test_steps_after_a_checkpoint_say_when_it_was_written_and_how_long_it_took(tmp_path):
+    before, heard = time.time(), []
+    job = tiny_job(f"file://{tmp_path}/a", train={"total_epochs": 1, "checkpoint_every_steps": 1})
+    _, home = run(job, Worker(progress=heard.append))
+    assert "checkpoint_time" not in heard[0]
+    times = [row["checkpoint_time"] for row in heard[2:]]  # written while the next step is trained
+    assert before < times[0] <= times[-1] <= time.time()
+    assert all(0 < row["checkpoint_seconds"] < time.time() - before for row in heard[2:])
+    assert "checkpoint_time" not in read_metrics(*root_of(home))["train"].column_names
+
+
 @pytest.mark.parametrize("kills", [(1,), (5, 6), (3, 7, 8, 14, 15)])
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
 def test_a_run_that_was_killed_and_resumed_equals_the_straight_one_bit_for_bit(
@@ -124,11 +140,25 @@ def _ddp(rank, world, meeting, job, queue, bad_steps):
     dist.destroy_process_group()
 
 
-def distributed(job, world, bad_steps=()):
+def _begin(rank, world, meeting, job, queue, _):
+    """Says what a rank's weights are before its first step."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
+    )
+    training = Training(job, *prepared(job), Worker(rank=rank, world=world, local_rank=rank))
+    found = [None] * world
+    dist.all_gather_object(found, sha256(save(training.model.state_dict())).hexdigest())
+    if rank == 0:
+        queue.put(found)
+    dist.destroy_process_group()
+
+
+def distributed(job, world, bad_steps=(), act=_ddp):
     queue = multiprocessing.get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.spawn(
-            _ddp, args=(world, f"{folder}/meeting", job, queue, bad_steps), nprocs=world, join=True
+            act, args=(world, f"{folder}/meeting", job, queue, bad_steps), nprocs=world, join=True
         )
         return queue.get()
 
@@ -141,6 +171,16 @@ def test_two_and_four_workers_agree_with_one(tmp_path):
         for split, result in outcome.results.items():
             assert other.results[split].loss == pytest.approx(result.loss, rel=1e-5)
             assert other.results[split].stderr == pytest.approx(result.stderr, rel=1e-4)
+
+
+def test_two_workers_both_begin_with_the_champions_weights(tmp_path):
+    first = tiny_job(f"file://{tmp_path}/a", train={"total_epochs": 1})
+    _, home = run(first)
+    champion = checkpoint.read(home, checkpoint.steps(home)[-1])[checkpoint.MODEL]
+    home.write(WEIGHTS, champion)
+    start = Start(run=root_of(home)[1], weights_sha256=sha256(champion).hexdigest())
+    named = sha256(save(load(champion))).hexdigest()
+    assert distributed(replace(first, start=start), 2, act=_begin) == [named, named]
 
 
 def test_a_nan_on_one_rank_skips_the_same_step_on_all_and_parts_may_be_empty(tmp_path):

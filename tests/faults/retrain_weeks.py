@@ -6,24 +6,28 @@ every tick is decided once, every champion has its record, and old checkpoints a
 """
 
 import argparse
-import json
-import os
+import multiprocessing
 import random
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pipeline import champion
 from pipeline.champion import Decision
+from pipeline.errors import PipelineError
+from pipeline.job_file import check_job
 from pipeline.publish import finished_run
 from pipeline.records import CHECKPOINTS, run_path
+from pipeline.retrain import retrain
 from pipeline.storage import Storage, open_storage
+from pipeline.terminal import Terminal
 
-ROOT = Path(__file__).parents[2]
 MONDAY = 1_772_420_400.0  # 2026-03-02 03:00 UTC
 WEEK = 7 * 86400.0
 KEEP = 2
@@ -40,39 +44,61 @@ JOB: dict[str, Any] = {
     "retrain": {"cron": "0 3 * * 1", "zone": "UTC", "new": ["data", "job"],
                 "retention": {"keep": KEEP, "delete": True}},
 }  # fmt: skip
-TICK = """
-import json, sys
-from pipeline.errors import PipelineError
-from pipeline.job_file import check_job
-from pipeline.retrain import retrain
-from pipeline.terminal import Terminal
-job = check_job(json.loads(sys.argv[1]), "job")
-try:
-    done = retrain(job, Terminal(quiet=True), without_ray=True, lease_seconds=3.0,
-                   clock=lambda: float(sys.argv[2]))
-    print("already" if done.already else "decided", done.decision.number)
-except PipelineError as fault:
-    print(f"refused: {fault}")
-    sys.exit(fault.exit_code)
-"""
+FORKS = multiprocessing.get_context("forkserver")
+"""Processes of their own, forked from one that has loaded what each of them would need seconds
+for: torch with what its optimisers load at their first step, and what draws curves."""
+FORKS.set_forkserver_preload(
+    ["pipeline.retrain", "torch._dynamo", "scipy.special", "pipeline.curves",
+     "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg"]
+)  # fmt: skip
+LEASE_S = 2.0
 
 
-def start(url: str, week: int) -> subprocess.Popen[str]:
+class Started:
+    """A process that does the tick of a week, and what it says in the end."""
+
+    def __init__(self, url: str, week: int):
+        self._said, says = FORKS.Pipe(duplex=False)
+        self._process = FORKS.Process(target=_tick, args=(says, url, week), daemon=False)
+        self._process.start()
+        says.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def words(self) -> str:
+        """Waits for its end; nothing of one that was killed."""
+        try:
+            said = str(self._said.recv())
+        except EOFError:
+            said = ""
+        self._process.join()
+        return said
+
+
+def _tick(says: Connection, url: str, week: int) -> None:
+    torch.set_num_threads(1)
     # In every third week nothing is new.
     data = {**JOB["data"], "train": 40 + 16 * (week - week // 3)}
-    job = json.dumps({**JOB, "storage": url, "data": data})
-    moment = str(MONDAY + week * WEEK + 60)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", TICK, job, moment], cwd=ROOT, env=environment, text=True,
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
+    job = check_job({**JOB, "storage": url, "data": data}, "job")
+    try:
+        done = retrain(
+            job, Terminal(quiet=True), without_ray=True, lease_seconds=LEASE_S,
+            clock=lambda: MONDAY + week * WEEK + 60,
+        )  # fmt: skip
+        says.send(f"{'already' if done.already else 'decided'} {done.decision.number}")
+    except PipelineError as fault:
+        says.send(f"refused: {fault}")
 
 
-def wait_for_objects(folder: Path, wanted: int, pair: list[subprocess.Popen[str]]) -> None:
+def wait_for_objects(folder: Path, wanted: int, pair: list[Started]) -> None:
     """Until so many objects were written from now on, or both processes have ended."""
     before, seen = written(folder), set[tuple[str, int]]()
-    while len(seen) < wanted and any(process.poll() is None for process in pair):
+    while len(seen) < wanted and any(process.alive for process in pair):
         seen |= written(folder) - before
         time.sleep(0.01)
 
@@ -96,15 +122,15 @@ def one_week(url: str, week: int, kills: int, chance: random.Random) -> tuple[li
     while not any(words.startswith(("already", "decided")) for words in said):
         if time.monotonic() - began > PATIENCE_S:
             raise AssertionError(f"week {week}: nothing decided within {PATIENCE_S:.0f} s: {said}")
-        pair = [start(url, week) for _ in range(2 if killed == 0 else 1)]
+        pair = [Started(url, week) for _ in range(2 if killed == 0 else 1)]
         if killed < kills:
             wait_for_objects(Path(url.removeprefix("file://")), chance.randint(1, OBJECTS), pair)
             chance.shuffle(pair)
         for process in pair:
-            if killed < kills and process.poll() is None:
+            if killed < kills and process.alive:
                 process.kill()
                 killed += 1
-            said.append(process.communicate()[0].strip())
+            said.append(process.words())
     return [words for words in said if words], killed
 
 

@@ -1,0 +1,125 @@
+"""What the verbs about finished runs do; every one returns plain values for ``--json``."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError, JobError, StorageError
+from pipeline.terminal import Terminal, result_rows
+from pipeline.values import to_plain
+from pipeline.verbs import storage_of
+
+
+def home_of(options: argparse.Namespace) -> Any:
+    """The folder of one run, by its id or a unique beginning of it."""
+    storage = storage_of(options)
+    ids = storage.folders("runs/")
+    matching = [options.run] * (options.run in ids) or [i for i in ids if i.startswith(options.run)]
+    if len(matching) != 1:
+        there = ", ".join(matching or ids) or "none"
+        raise StorageError(
+            f"{storage.address('runs/')}: {len(matching)} runs begin with {options.run!r}; "
+            f"name one of: {there}"
+        )
+    return storage.below(f"runs/{matching[0]}"), matching[0], storage
+
+
+def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from torch import autocast, bfloat16
+
+    from pipeline.evaluate import evaluate as evaluate_split
+    from pipeline.loader import open_loader
+    from pipeline.publish import finished_run
+
+    _, run_id, storage = home_of(options)
+    job, manifest, model = finished_run(storage, run_id)
+    loader = open_loader(job, manifest, storage, options.split, model.noise_shapes())
+    with (
+        terminal.stage(f"evaluate {options.split}") as advance,
+        autocast("cpu", dtype=bfloat16, enabled=job.train.precision == "bfloat16"),
+    ):
+        result = evaluate_split(model, loader, progress=advance)
+    terminal.table(f"{run_id} on {options.split}", result_rows(result))
+    return to_plain(result)
+
+
+def sample(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline import pictures
+    from pipeline.publish import TEXTS, finished_run, texts
+
+    if options.count < 1:
+        raise JobError(f"--count {options.count}: write 1 or more")
+    _, run_id, storage = home_of(options)
+    *_, model = finished_run(storage, run_id)
+    if options.primer is None:
+        made = model.sample(options.count, options.seed)
+        drawn = pictures.of_model(made, None, None) | texts(made)
+    else:
+        drawn = {TEXTS: _continued(options, model, run_id).encode()}
+    if not drawn:
+        raise JobError(f"{run_id}: this model imagines nothing; its page shows what it does")
+    folder = Path(options.out or f"samples-{run_id}-{options.seed}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in drawn.items():
+            (folder / name).write_bytes(data)
+    except OSError as fault:
+        raise DataError(f"{folder}: {fault.strerror}; give another folder with --out") from None
+    files = [str(folder / name) for name in drawn]
+    if TEXTS in drawn and not options.json:
+        sys.stdout.write(drawn[TEXTS].decode() + "\n")
+    terminal.say("\n".join(files))
+    return {"run": run_id, "seed": options.seed, "files": files}
+
+
+def _continued(options: argparse.Namespace, model: Any, run_id: str) -> str:
+    """The primer and ``--count`` characters more."""
+    from draw_model import CharRnn
+    from draw_model.char_rnn import continue_text
+
+    if not isinstance(model, CharRnn):
+        raise JobError(f"{run_id}: --primer {options.primer!r}: this model writes no text")
+    try:
+        more = continue_text(
+            model, options.primer, options.count, options.temperature, options.seed
+        )
+    except ValueError as fault:
+        raise JobError(f"{run_id}: {fault}") from None
+    return options.primer + more
+
+
+def runs(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.listing import list_runs
+
+    rows = list_runs(storage_of(options))
+    for row in rows:
+        bound = "–" if row.loss is None else f"{row.loss:.2f} ± {row.stderr:.2f} nats"
+        if not options.json:
+            print(f"{row.id:40} {row.status:12} {bound}")
+    return [to_plain(row) for row in rows]
+
+
+def report(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.report import write_run_page, write_storage_page
+
+    home, run_id, storage = home_of(options)
+    write_run_page(storage, run_id)
+    write_storage_page(storage)
+    terminal.say(home.address("index.html"))
+    return {"page": home.address("index.html"), "index": storage.address("index.html")}
+
+
+def results(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline.results import MARKDOWN, PAGE, markdown, write_results
+
+    storage = storage_of(options)
+    table = write_results(storage)
+    if options.out:
+        try:
+            Path(options.out).write_text(markdown(table), encoding="utf-8")
+        except OSError as fault:
+            raise DataError(f"{options.out}: {fault.strerror}; give another --out") from None
+    for name in (PAGE, MARKDOWN):
+        terminal.say(storage.address(name))
+    return [to_plain(row) for row in table]
