@@ -116,7 +116,9 @@ def _block(run: Finished, made: Pictures, columns: int, margin: bool) -> Image.I
     """The samples of one run over the curves of 100; ``margin`` leaves room for windows."""
     assert isinstance(run.model, Draw)
     pixels = pixels_of(made["canvases"], "canvases", 5)
-    geometry, shown = Geometry.of(pixels, margin), spread(pixels.shape[1], columns)
+    # Ten columns with their margins are as wide as a page.
+    scale, room = scale_of(pixels, side=56, least=1), Geometry.of(pixels, margin).margin
+    geometry, shown = Geometry(scale=scale, margin=room), spread(pixels.shape[1], columns)
     windows = {WRITE: made["write_windows"].numpy()} if "write_windows" in made else {}
     rows = [[geometry.cell(pixels[i, t], windows, i, t) for t in shown] for i in range(len(pixels))]
     whole = sheet(rows, headings=[f"t = {t + 1}" for t in shown])
