@@ -91,10 +91,13 @@ class Classifier(Model):
 
     def forward(self, batch: Batch) -> Terms:
         """``loss`` (B,) is −log p(y | x) in nats, ``correct`` (B,) 1 where the answer is y."""
+        loss, correct = answers(self.classify(batch), batch.y)
+        return {"loss": loss, "correct": correct}
+
+    def classify(self, batch: Batch) -> Tensor:
         for h, _ in self._look(batch.x):
             last = h
-        loss, correct = answers(self.answer(last), batch.y)
-        return {"loss": loss, "correct": correct}
+        return self.answer(last)
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> Pictures:

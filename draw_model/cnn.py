@@ -74,8 +74,11 @@ class Cnn(Model):
 
     def forward(self, batch: Batch) -> Terms:
         """``loss`` (B,) is −log p(y | x) in nats, ``correct`` (B,) 1 where the answer is y."""
-        loss, correct = answers(self.network(batch.x), batch.y)
+        loss, correct = answers(self.classify(batch), batch.y)
         return {"loss": loss, "correct": correct}
+
+    def classify(self, batch: Batch) -> Tensor:
+        return self.network(batch.x)
 
     def first_kernels(self) -> Tensor:
         """(filters, C, side, side)."""

@@ -116,6 +116,18 @@ class Model(nn.Module, ABC):
         """What ``loss`` measures."""
         return coin(self.shape)
 
+    def weigh(self, batch: Batch) -> Terms:
+        """What an importance-weighted bound needs of one draw of the latents; else nothing.
+
+        ``log_weight`` (B,) is log p(x, z) − log q(z | x) in nats at the z of ``batch.noise``, and
+        ``bound`` (B,) the plain bound at the same z, with its KL in closed form.
+        """
+        return {}
+
+    def classify(self, batch: Batch) -> Tensor | None:
+        """Logits (B, classes) of the answers to ``batch.x``, of a model that classifies."""
+        return None
+
     def generate(self, draws: Mapping[str, Tensor]) -> Pictures:
         """Imagine one picture for each row of ``draws`` (as ``noise_shapes``), if it can."""
         return {}

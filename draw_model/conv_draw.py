@@ -172,6 +172,14 @@ class ConvDraw(Draw):
         loss = bound + self.variant.class_weight * class_loss
         return terms | {"loss": loss, "bound": bound, "class_loss": class_loss, "correct": correct}
 
+    def weigh(self, batch: Batch) -> Terms:
+        heard, _ = self._hear(batch.x)
+        return self._weighed(batch, self._look_and_draw(batch.x, batch.noise["z"], heard))
+
+    def classify(self, batch: Batch) -> Tensor | None:
+        _, scores = self._hear(batch.x)
+        return scores
+
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> Pictures:
         heard, _ = self._hear(batch.x)

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from draw_model.attention import Attention, Window
 from draw_model.contract import Batch, Measure, Model, Pictures, Terms, check_choices, coin
-from draw_model.gaussian import bernoulli_nll, full_precision, gaussian_nll, kl_to_unit, sample
+from draw_model.gaussian import (
+    bernoulli_nll,
+    full_precision,
+    gaussian_nll,
+    kl_to_unit,
+    log_ratio,
+    sample,
+)
 from draw_model.recurrent import CELLS, register_start
 
 FIRST_SIGMA = 0.25
@@ -121,6 +128,21 @@ class Draw(Model):
         ``loss`` = ``reconstruction`` + ``kl``, each (B,); ``kl_per_step`` is (B, T).
         """
         return self._bound(batch.x, self._look_and_draw(batch.x, batch.noise["z"]))
+
+    def weigh(self, batch: Batch) -> Terms:
+        return self._weighed(batch, self._look_and_draw(batch.x, batch.noise["z"]))
+
+    def _weighed(self, batch: Batch, drawn: Iterator[Glimpse]) -> Terms:
+        """As ``weigh``, of what was drawn of the images.
+
+        z_t depends on those before it: the ratio of prior and posterior is a product over t.
+        """
+        glimpses = list(drawn)
+        terms = self._bound(batch.x, iter(glimpses))
+        posteriors = [glimpse.posterior for glimpse in glimpses if glimpse.posterior is not None]
+        mu, log_sigma = torch.stack(posteriors, dim=1).chunk(2, dim=2)  # 2 × (B, T, Z)
+        ratio = log_ratio(mu, log_sigma, batch.noise["z"]).sum(1)  # (B,)
+        return {"log_weight": ratio - terms["reconstruction"], "bound": terms["loss"]}
 
     def _bound(self, x: Tensor, glimpses: Iterator[Glimpse]) -> Terms:
         """The terms of ``forward`` for images (B, C, H, W) and what was drawn of them."""

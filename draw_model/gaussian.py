@@ -35,6 +35,16 @@ def kl_to_unit(mu: Tensor, log_sigma: Tensor) -> Tensor:
     return 0.5 * (mu.square() + torch.expm1(2 * log_sigma) - 2 * log_sigma).sum(-1)
 
 
+def log_ratio(mu: Tensor, log_sigma: Tensor, noise: Tensor) -> Tensor:
+    """log N(z; 0, I) − log N(z; μ, σ²) in nats at z = μ + σ ε, (..., Z) → (...).
+
+    Σ ½ε² + log σ − ½z² over the last axis: log 2π stands in both densities and cancels. Its mean
+    over ε is −``kl_to_unit``.
+    """
+    z = sample(mu, log_sigma, noise)
+    return (0.5 * (full_precision(noise).square() - z.square()) + full_precision(log_sigma)).sum(-1)
+
+
 def bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
     """−log p(x) in nats with pixel means σ(logits), (B, ...) → (B,); equation (9).
 

@@ -164,6 +164,11 @@ class Ram(Model):
             "correct": reward,
         }
 
+    def classify(self, batch: Batch) -> Tensor:
+        """Of one draw of the places."""
+        *_, last = self._look(batch.x, batch.noise["location"])
+        return self.answer(last.h)
+
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> Pictures:
         """The image at every step as ``canvases``; ``read_windows`` are the finest patches.

@@ -16,7 +16,14 @@ from draw_model.batch_norm import BatchNorm, real_part, settled, spread
 from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms, check_choices, coin
 from draw_model.dcgan_players import start
 from draw_model.draw import FIRST_SIGMA
-from draw_model.gaussian import bernoulli_nll, full_precision, gaussian_nll, kl_to_unit, sample
+from draw_model.gaussian import (
+    bernoulli_nll,
+    full_precision,
+    gaussian_nll,
+    kl_to_unit,
+    log_ratio,
+    sample,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +107,19 @@ class Vae(Model):
         reconstruction, kl = self._nll(logits, real.x), kl_to_unit(mu, log_sigma)  # 2 × (R,)
         terms = {"loss": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
         return spread(terms, batch.mask)
+
+    def weigh(self, batch: Batch) -> Terms:
+        noise = batch.noise["z"]  # (B, Z)
+
+        def terms() -> Terms:
+            mu, log_sigma = self.encode(batch.x)
+            reconstruction = self._nll(self._logits(sample(mu, log_sigma, noise)), batch.x)
+            return {
+                "log_weight": log_ratio(mu, log_sigma, noise) - reconstruction,
+                "bound": reconstruction + kl_to_unit(mu, log_sigma),
+            }
+
+        return settled(self, terms)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """μ and log σ of the posterior, each (B, Z), of images (B, C, H, W)."""

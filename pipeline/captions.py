@@ -1,10 +1,24 @@
-"""What the pictures of ``python -m pipeline pictures`` show, for a reader who knows no paper."""
+"""What every picture of a run shows, in words for a reader who knows no paper."""
 
 _CODE = (
     "A code is the list of numbers that the model turns into a picture; for a model that draws in "
     "steps, those of all its steps."
 )
-CAPTIONS = {
+_STEPS = "Columns are steps t. Rectangles are the attention windows, their line as wide as their σ."
+FIGURES = {
+    "samples.png": ("Samples", "Drawn from the prior with one fixed seed; none is left out."),
+    "generation.gif": ("Generation, animated", "The canvas after each step."),
+    "generation.png": (
+        "Generation, step by step",
+        f"Each row is one sample. {_STEPS} A darker edge lies beyond the margin.",
+    ),
+    "reconstructions.png": ("Reconstructions", "Images that were not trained on, and below each "
+                            "what the model made of it."),
+    "reconstruction.png": ("Reconstruction, step by step", _STEPS),
+    "kernels.png": ("First kernels", "A column for each kernel, a row for each channel that it "
+                    "reads; grey is 0, white the largest weight up, black down."),
+    "glimpses.gif": ("Glimpses, animated", "Where the model looks at each step, test images."),
+    "glimpses.png": ("Glimpses, step by step", f"Each row is one test image. {_STEPS}"),
     "samples_drawn.png": (
         "Samples as means and as draws",
         "Above, the brightness that the model gives each pixel (its mean, what all other pictures "
@@ -77,6 +91,8 @@ CAPTIONS = {
     ),
 }  # fmt: skip
 """Name of a picture below ``pictures/`` → title and caption, in the order of the page."""
+BESIDE = ("samples.png", "generation.gif", "glimpses.gif", "walk.gif")
+"""Pictures that stand in one row with others."""
 WIDE = {"beside.png", "effect_of_steps.png", "interpolation.png", "walk.png", "steps.png",
         "filters.png", "samples_drawn.png"}  # fmt: skip
 """Pictures that a small screen scrolls sideways rather than shrinks."""

@@ -56,6 +56,27 @@ VERBS = {
         act=run_verbs.evaluate,
         arguments=(*RUN, (("--split",), {"default": "test", "choices": ("train", "val", "test")})),
     ),
+    "measure": Verb(
+        help="what else a finished run is: the importance-weighted bound, confusions, nearest "
+        "training images, classes of its samples, another run beside it; on its page, too",
+        act=run_verbs.measure,
+        arguments=(
+            *RUN,
+            (("names",), {"nargs": "*", "metavar": "MEASURE", "help": "importance, thousand, "
+                          "answers, against, classes, nearest or text; default all that fit"}),
+            (("--split",), {"default": "test", "choices": ("train", "val", "test"),
+                            "help": "importance, answers, text: of which split"}),
+            (("--first",), {"type": int, "metavar": "N", "help":
+                            "importance, answers, text: of the first N examples of the split"}),
+            (("--samples",), {"type": int, "default": 50, "metavar": "K",
+                              "help": "importance: draws of the latents for each example"}),
+            (("--count",), {"type": int, "default": 10_000, "help": "classes: of so many samples"}),
+            (("--seed",), {"type": int, "default": 0, "help": "of samples"}),
+            (("--against",), {"metavar": "RUN", "help": "a run to compare with"}),
+            (("--classifier",), {"metavar": "RUN", "help":
+                                 "classes: a classifier of the same kind of pictures"}),
+        ),
+    ),
     "sample": Verb(
         help="draw new pictures, or write new text, from a finished run",
         act=run_verbs.sample,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError, JobError
-from pipeline.run_verbs import home_of
+from pipeline.run_verbs import home_of, whole_id
 from pipeline.terminal import Terminal
 
 
@@ -20,8 +20,8 @@ def pictures(options: argparse.Namespace, terminal: Terminal) -> Any:
     if steps:
         drawn |= gallery.chosen_steps(run, steps)
     if options.beside:
-        _, other, _ = home_of(argparse.Namespace(run=options.beside, storage=options.storage))
-        drawn |= gallery.beside(run, gallery.open_finished(storage, other))
+        other = gallery.open_finished(storage, whole_id(storage, options.beside))
+        drawn |= gallery.beside(run, other)
     with terminal.stage("pictures") as advance:
         for done, (what, draw) in enumerate(gallery.PICTURES.items(), start=1):
             drawn |= draw(run)

@@ -10,8 +10,9 @@ import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline import checkpoint
-from pipeline.captions import CAPTIONS, WIDE
+from pipeline.captions import BESIDE, FIGURES, WIDE
 from pipeline.champion import CHAMPIONS
+from pipeline.findings import Finding, read_findings
 from pipeline.listing import (
     RunRow,
     StudyRow,
@@ -28,25 +29,6 @@ from pipeline.storage import Storage
 from pipeline.values import from_json
 
 TEMPLATES = Path(__file__).parent / "templates"
-_STEPS = "Columns are steps t. Rectangles are the attention windows, their line as wide as their σ."
-FIGURES = {
-    "samples.png": ("Samples", "Drawn from the prior with one fixed seed; none is left out."),
-    "generation.gif": ("Generation, animated", "The canvas after each step."),
-    "generation.png": (
-        "Generation, step by step",
-        f"Each row is one sample. {_STEPS} A darker edge lies beyond the margin.",
-    ),
-    "reconstructions.png": ("Reconstructions", "Images that were not trained on, and below each "
-                            "what the model made of it."),
-    "reconstruction.png": ("Reconstruction, step by step", _STEPS),
-    "kernels.png": ("First kernels", "A column for each kernel, a row for each channel that it "
-                    "reads; grey is 0, white the largest weight up, black down."),
-    "glimpses.gif": ("Glimpses, animated", "Where the model looks at each step, test images."),
-    "glimpses.png": ("Glimpses, step by step", f"Each row is one test image. {_STEPS}"),
-    **CAPTIONS,
-}  # fmt: skip
-"""Name of a picture below ``pictures/`` → title and caption, in the order of the page."""
-BESIDE = ("samples.png", "generation.gif", "glimpses.gif", "walk.gif")
 
 
 def run_page(
@@ -57,11 +39,13 @@ def run_page(
     tables: Mapping[str, pa.Table],
     pictures: Mapping[str, bytes],
     state: Mapping[str, Any],
+    findings: Sequence[tuple[Finding, Mapping[str, bytes]]] = (),
 ) -> str:
     """The page of one run; without a record, of an unfinished one.
 
     ``tables`` as ``read_metrics``; ``pictures`` by file name; ``state`` may hold
-    ``checkpoint_step`` (of the newest checkpoint) and ``attempts`` (as training signs in).
+    ``checkpoint_step`` (of the newest checkpoint) and ``attempts`` (as training signs in);
+    ``findings`` as ``read_findings``.
     """
     from pipeline import curves  # Matplotlib, which the pages of champions go without
 
@@ -82,6 +66,7 @@ def run_page(
         figures=[_figure(name, pictures[name]) for name in _picture_order(pictures)],
         texts={n: d.decode(errors="replace") for n, d in pictures.items() if n.endswith(".txt")},
         names=list(pictures),
+        findings=findings,
         curves=curves.figures(tables),
         last=_last_row(tables.get("train")),
         validated=_last_row(tables.get("validation")),
@@ -130,6 +115,7 @@ def write_run_page(storage: Storage, run_id: str) -> str:
             "checkpoint_step": max(checkpoint.steps(run), default=None),
             "attempts": read_attempts(storage, run_id),
         },
+        findings=read_findings(run),
     )
     run.write(PAGE, page.encode())
     return f"{run_path(run_id)}/{PAGE}"
@@ -161,14 +147,19 @@ def _picture_order(pictures: Mapping[str, bytes]) -> list[str]:
 
 def _figure(name: str, data: bytes) -> dict[str, Any]:
     title, text = FIGURES.get(name, (name, ""))
-    kind = "gif" if data.startswith(b"GIF8") else "png"
     return {
         "title": title,
         "text": text,
         "beside": name in BESIDE,
         "steps": title.endswith("step by step") or name in WIDE,
-        "data": f"data:image/{kind};base64,{b64encode(data).decode()}",
+        "data": _address(data),
     }
+
+
+def _address(data: bytes) -> str:
+    """A picture within a page."""
+    kind = "gif" if data.startswith(b"GIF8") else "png"
+    return f"data:image/{kind};base64,{b64encode(data).decode()}"
 
 
 def _last_row(table: pa.Table | None) -> dict[str, Any]:
@@ -247,6 +238,6 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.filters |= {"number": number, "moment": moment, "cell": cell}
+    pages.filters |= {"number": number, "moment": moment, "cell": cell, "address": _address}
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     return pages.get_template(template).render(style=style, **values)

@@ -14,15 +14,21 @@ from pipeline.verbs import storage_of
 def home_of(options: argparse.Namespace) -> Any:
     """The folder of one run, by its id or a unique beginning of it."""
     storage = storage_of(options)
+    run = whole_id(storage, options.run)
+    return storage.below(f"runs/{run}"), run, storage
+
+
+def whole_id(storage: Any, wanted: str) -> str:
+    """The id of the one run that has it, or whose id begins so."""
     ids = storage.folders("runs/")
-    matching = [options.run] * (options.run in ids) or [i for i in ids if i.startswith(options.run)]
+    matching = [wanted] * (wanted in ids) or [one for one in ids if one.startswith(wanted)]
     if len(matching) != 1:
         there = ", ".join(matching or ids) or "none"
         raise StorageError(
-            f"{storage.address('runs/')}: {len(matching)} runs begin with {options.run!r}; "
+            f"{storage.address('runs/')}: {len(matching)} runs begin with {wanted!r}; "
             f"name one of: {there}"
         )
-    return storage.below(f"runs/{matching[0]}"), matching[0], storage
+    return matching[0]
 
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
@@ -42,6 +48,37 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
         result = evaluate_split(model, loader, progress=advance)
     terminal.table(f"{run_id} on {options.split}", result_rows(result))
     return to_plain(result)
+
+
+def measure(options: argparse.Namespace, terminal: Terminal) -> Any:
+    """Measures a finished run; its findings by name."""
+    from pipeline.measure import measure as measure_run
+    from pipeline.measures.contract import Wanted, open_finished
+
+    for name in ("samples", "first", "count"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise JobError(f"--{name} {value}: write 1 or more")
+    home, run_id, storage = home_of(options)
+
+    def opened(other: str | None) -> Any:
+        return None if other is None else open_finished(storage, whole_id(storage, other))
+
+    wanted = Wanted(
+        split=options.split,
+        samples=options.samples,
+        first=options.first,
+        count=options.count,
+        seed=options.seed,
+        against=opened(options.against),
+        classifier=opened(options.classifier),
+    )
+    finished = open_finished(storage, run_id)
+    findings = measure_run(finished, wanted, options.names, terminal.stage)
+    for finding in findings:
+        terminal.table(f"{finding.title}: {run_id}", finding.rows)
+    terminal.say(f"page: {home.address('index.html')}")
+    return {finding.name: to_plain(finding) for finding in findings}
 
 
 def sample(options: argparse.Namespace, terminal: Terminal) -> Any:

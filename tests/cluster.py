@@ -51,22 +51,27 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def environment_of(folder: str, store: str) -> dict[str, str]:
+    """What the processes of a cluster are started with whose files are in ``folder``."""
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": TOKEN,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_TMPDIR": folder,
+        "DRAW_STORAGE": store,
+        "DRAW_CACHE": f"{folder}/cache",
+    }
+
+
 @contextmanager
 def started(store: str) -> Iterator[Head]:
     """``ray start --head`` with token authentication; ended by its own processes alone."""
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
         ports = {name: free_port() for name in ("gcs", "dashboard", "metrics", "agent")}
-        environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
-            "PATH": f"{BIN}:{os.environ['PATH']}",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": TOKEN,
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-            "RAY_TMPDIR": folder,
-            "DRAW_STORAGE": store,
-            "DRAW_CACHE": f"{folder}/cache",
-        }
+        environment = environment_of(folder, store)
         command = [
             str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2",
             "--node-ip-address=127.0.0.1", f"--port={ports['gcs']}",

@@ -4,7 +4,6 @@ Where namespaces cannot be made (no root), the nodes are Ray nodes all the same,
 raylet, on the addresses of the loopback interface.
 """
 
-import os
 import subprocess
 import tempfile
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.cluster import BIN, ROOT, TOKEN, free_port
+from tests.cluster import BIN, ROOT, environment_of, free_port
 
 
 @dataclass
@@ -120,18 +119,11 @@ def started(count: int, store: str) -> Iterator[Nodes]:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="n", dir="/tmp"))
         head = f"{joined.subnet}.1"
         environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "AWS_"))},
-            "PATH": f"{BIN}:{os.environ['PATH']}",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": TOKEN,
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-            "RAY_TMPDIR": folder,
+            **environment_of(folder, store),
             # How soon the head gives up on a node that says nothing.
             "RAY_health_check_initial_delay_ms": "0",
             "RAY_health_check_period_ms": "500",
             "RAY_health_check_failure_threshold": "4",
-            "DRAW_STORAGE": store,
         }
         nodes = Nodes(net=joined, folder=Path(folder), environment=environment)
         stack.callback(lambda: [nodes.kill(one) for one in list(nodes.running)])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from draw_model.attention import Window, read, write
 from pipeline.__main__ import main
-from pipeline.captions import CAPTIONS
+from pipeline.captions import FIGURES
 from pipeline.gallery.finished import codes, imagine, open_finished
 from pipeline.gallery.paths import linear, spherical, walk
 from pipeline.gallery.plane import quantiles
@@ -218,7 +218,7 @@ def test_every_kind_of_model_gets_its_pictures_and_none_is_blank(
             assert picture.width <= 1200
             assert name != "walk.gif" or getattr(picture, "n_frames", 1) == 901
             assert np.asarray(picture.convert("L")).std() > 3, name
-        title, text = CAPTIONS.get(name, ("First kernels", "A column for each kernel"))
+        title, text = FIGURES[name]
         assert f'alt="{title} of {value["run"]}"' in page
         assert text[:20] in page
 

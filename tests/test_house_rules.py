@@ -17,14 +17,16 @@ sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 s
 sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
 plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer estimate
 recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curve_lines
-curves study captions survey surveyor listing report publish gallery.finished gallery.paths
+curves study captions survey surveyor listing findings report publish gallery.finished gallery.paths
 gallery.steps gallery.windows gallery.plane gallery.draws gallery
 study_stats study_view study_answer study_header study_rows study_page
 study_tables study_events study_export results serve exporter terminal run tpe trial study_run
 tuning
 study_progress search study_verbs retrain_check retrain_compare
 retrain_news retrain_hook retrain_retention retrain_page retrain schedule_render probe_nodes probe
-doctor verbs run_verbs picture_verbs retrain_verbs commands
+doctor measures measures.counts measures.matrix measures.cells measures.contract
+measures.importance measures.thousand measures.answers measures.against measures.classes
+measures.nearest measures.text measure verbs run_verbs picture_verbs retrain_verbs commands
 """.split()  # noqa: SIM905
 """A module of pipeline/ imports, at its top, only from those before it."""
 ONLY_IN = {
@@ -49,7 +51,7 @@ ONLY_IN = {
     "jinja2": {"report"},
     "vl_convert": {"study_page"},
     "prometheus_client": {"exporter"},
-    "scipy": {"sources.svhn", "study_stats", "gate"},
+    "scipy": {"sources.svhn", "study_stats", "gate", "measures.counts"},
     "h5py": {"sources.digit_struct"},
 }
 """Packages that only these modules of pipeline/ may import, anywhere in them."""

@@ -219,6 +219,16 @@ def test_curves_are_the_same_text_each_time_and_refer_to_nothing_outside() -> No
     assert curves.curves_png(tables) == curves.curves_png(tables)
 
 
+def test_the_costs_and_right_answers_of_a_gans_players_are_drawn() -> None:
+    names = ("discriminator_real", "discriminator_fake", "generator")
+    shares = ("accuracy_real", "accuracy_fake")
+    columns = {name: [0.7] * 100 for name in (*names, *shares)}
+    drawn = curves.figures({"train": training(**columns)})
+    costs = drawn["Costs of the discriminator (real, made) and the generator"]
+    assert all(word in costs for word in ("real pictures", "made pictures", "generator"))
+    assert "share of pictures" in drawn["Right answers of the discriminator"]
+
+
 def test_curves_without_finite_values_are_not_drawn() -> None:
     nothing = training(loss=[float("nan")] * 100, kl=[None] * 100, kl_per_step=[[]] * 100)
     assert curves.figures({"train": nothing}) == {}

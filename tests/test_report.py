@@ -160,6 +160,7 @@ def test_a_finished_run_shows_bound_coin_pictures_curves_facts_and_how_to_go_on(
         "2 × some processor",
         "name: digits",
         "python -m pipeline run job.yaml python -m pipeline evaluate digits-0123456789 "
+        "--storage s3://draw python -m pipeline measure digits-0123456789 "
         "--storage s3://draw python -m pipeline sample",
         "draw_model.from_plain",
     ):

@@ -62,7 +62,7 @@ def latent_scatter(run: Finished) -> dict[str, bytes]:
         f"{k}color": _hex(TEXT) for k in ("xtick.", "ytick.", "axes.label", "text.")
     }
     with mpl.rc_context({**ink, "axes.edgecolor": _hex(FRAME), "font.size": 10}):
-        figure = Figure(figsize=(7.6, 6.2), dpi=100, facecolor=_hex(BACKGROUND), layout="tight")
+        figure = Figure(figsize=(7.6, 6.2), dpi=100, facecolor=_hex(BACKGROUND))
         axes = figure.subplots(subplot_kw={"facecolor": _hex(BACKGROUND)})
         # 50 % and 95 % of a normal of two dimensions lie within √(−2 ln(1 − share)).
         for share in (0.5, 0.95):
@@ -79,7 +79,7 @@ def latent_scatter(run: Finished) -> dict[str, bytes]:
             markerscale=2, labelcolor=_hex(TEXT),
         )  # fmt: skip
         out = BytesIO()
-        figure.savefig(out, format="png", metadata={"Software": None})
+        figure.savefig(out, format="png", bbox_inches="tight", metadata={"Software": None})
         return {"latent_scatter.png": out.getvalue()}
 
 

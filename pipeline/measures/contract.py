@@ -1,0 +1,159 @@
+"""What a measure is given, and what it gives back: a finished run in, numbers and words out."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol
+
+import torch
+from pydantic.dataclasses import dataclass as record
+
+from draw_model import Batch, Model, noise
+from pipeline.job import Job
+from pipeline.loader import Loader, open_loader
+from pipeline.manifest import Manifest
+from pipeline.publish import finished_run
+from pipeline.storage import Storage
+from pipeline.values import STRICT
+
+Advance = Callable[[int, int], None]
+"""Called with (done, of how many)."""
+BLOCK = 6 * noise.BLOCK
+"""Samples that are imagined at once: canvases of 32 steps of 3 × 54 × 54 take 215 MB."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A finished run, ready to be asked: its model evaluates on ``device``."""
+
+    storage: Storage
+    run: str
+    job: Job
+    manifest: Manifest
+    model: Model
+    device: torch.device
+
+    def loader(self, split: str, batch_size: int | None = None) -> Loader:
+        """The split in order, read as the run's job reads it."""
+        shapes = self.model.noise_shapes()
+        return open_loader(
+            self.job, self.manifest, self.storage, split, shapes, batch_size=batch_size
+        )
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """The region in which the model computes as it did in training."""
+        wanted = self.job.train.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=wanted)
+
+    def images(self, count: int, seed: int) -> Iterator[torch.Tensor]:
+        """The first ``count`` samples of ``seed`` in blocks (b, C, H, W), as ``Model.sample``."""
+        shapes = self.model.noise_shapes()
+        for first in range(0, count, BLOCK):
+            places = range(first, min(first + BLOCK, count))
+            draws = noise.draw(shapes, seed, "sample", 0, places)
+            made = self.model.generate({k: v.to(self.device) for k, v in draws.items()})
+            yield made["images"].float()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a person asked for. None of the other run or the classifier: they were not named."""
+
+    split: str = "test"
+    samples: int = 50
+    first: int | None = None
+    count: int = 10_000
+    seed: int = 0
+    against: Finished | None = None
+    classifier: Finished | None = None
+
+
+class Value(Protocol):
+    """The numbers of a measure: a strict dataclass that can tell itself."""
+
+    TITLE: ClassVar[str]
+    ABOUT: ClassVar[str]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Label and text of each line of a table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """``files``: pictures and texts by their ending; ``of`` tells several of a kind apart."""
+
+    value: Value
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    of: str = ""
+
+
+@record(frozen=True, kw_only=True, config=STRICT)
+class Spread:
+    """One number of many examples: mean, its standard error, standard deviation, the largest."""
+
+    examples: int
+    mean: float
+    stderr: float
+    sigma: float
+    most: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.stderr:.2f}"
+
+
+def spread(values: torch.Tensor) -> Spread:
+    """Of (n,) values, n ≥ 1; σ is that of a sample (n − 1), and 0 for one value."""
+    values, count = values.double(), len(values)
+    sigma = float(values.std()) if count > 1 else 0.0
+    return Spread(
+        examples=count, mean=float(values.mean()), stderr=sigma / math.sqrt(count), sigma=sigma,
+        most=float(values.max()),
+    )  # fmt: skip
+
+
+def open_finished(storage: Storage, run: str) -> Finished:
+    """A run by its whole id. Raises DataError where it is not finished or is damaged."""
+    job, manifest, model = finished_run(storage, run)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return Finished(
+        storage=storage, run=run, job=job, manifest=manifest, model=model.to(device).eval(),
+        device=device,
+    )  # fmt: skip
+
+
+def batches(
+    loader: Loader, device: torch.device, first: int | None = None
+) -> Iterator[tuple[int, Batch]]:
+    """Steps and batches of a split in order, on ``device``; the mask ends after ``first``."""
+    count = examples(loader, first)
+    for step in range(-(-count // loader.batch_size)):
+        batch = loader.batch(step, range(loader.batch_size))
+        places = step * loader.batch_size + torch.arange(loader.batch_size)
+        yield step, replace(batch, mask=batch.mask & (places < count)).to(device)
+
+
+def examples(loader: Loader, first: int | None) -> int:
+    """How many examples of the split are asked for."""
+    return loader.split.examples if first is None else min(first, loader.split.examples)
+
+
+def weighs(model: Model) -> bool:
+    """Whether the model has a likelihood that is a bound over latents."""
+    with torch.no_grad():
+        return model.AXES == 3 and bool(model.weigh(fake(model)))
+
+
+def classifies(model: Model) -> bool:
+    """Whether the model answers with one of several classes."""
+    with torch.no_grad():
+        return model.AXES == 3 and model.classify(fake(model)) is not None
+
+
+def imagines(model: Model) -> bool:
+    """Whether the model makes pictures from noise alone."""
+    return "images" in model.sample(1, 0)
+
+
+def fake(model: Model) -> Batch:
+    return model.fake_batch(2).to(next(model.parameters()).device)

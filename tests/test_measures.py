@@ -1,0 +1,274 @@
+"""Every measure on small finished runs, against the same numbers counted another way."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.__main__ import main
+from pipeline.errors import DataError, JobError
+from pipeline.findings import MEASURES, read_findings
+from pipeline.job_file import check_job, dump_job
+from pipeline.loader import open_loader
+from pipeline.measure import KINDS, chosen
+from pipeline.measures.contract import Finished, Wanted, batches, open_finished
+from pipeline.measures.nearest import search
+from pipeline.measures.text import CHARACTERS, TEMPERATURES
+from pipeline.storage import open_storage
+from pipeline.values import to_plain
+from tests.tiny import tiny_job
+
+WHOLE = {"train": {"total_epochs": 1, "lr": 1e-3, "batch_size": 16}}
+MODELS = {
+    "draw": {"kind": "draw", "steps": 2, "hidden": 16, "latent": 3, "read_n": 3, "write_n": 3},
+    "vae": {"kind": "vae", "latent": 2},
+    "dcgan": {"kind": "dcgan", "noise": 8},
+    "model_2": {"kind": "conv_draw", "model": "supervised", "steps": 2, "hidden": 16, "latent": 3,
+                "features": 8, "kernels": 2, "read_n": 3, "write_n": 3},
+    "cnn": {"kind": "cnn", "variant": "source_000", "hidden": 16},
+    "other_cnn": {"kind": "cnn", "variant": "source_000", "hidden": 4},
+    "wide_cnn": {"kind": "cnn", "variant": "source_000", "hidden": 4},
+    "verse": {"kind": "char_rnn", "hidden": 8},
+}  # fmt: skip
+FITTING = {
+    "draw": ["importance", "thousand", "nearest"],
+    "vae": ["importance", "thousand", "nearest"],
+    "dcgan": ["nearest"],
+    "model_2": ["importance", "thousand", "answers", "nearest"],
+    "cnn": ["answers"],
+    "verse": ["text"],
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a storage in which each of the models has a finished run of its name."""
+    folder = tmp_path_factory.mktemp("measures")
+    (folder / "verse.txt").write_text("To be, or not to be: that is the question.\n" * 12)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("DRAW_STORAGE", f"file://{folder}/storage")
+        environment.setenv("DRAW_CACHE", str(folder / "cache"))
+        environment.chdir(folder)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        for name, model in MODELS.items():
+            job = tiny_job(f"file://{folder}/storage", **WHOLE)
+            plain = to_plain(job) | {"name": name, "model": model}
+            classifies = model["kind"] == "cnn"
+            plain["data"]["binarisation"] = "grey" if classifies else "dynamic"
+            if name == "wide_cnn":
+                plain["data"]["size"] = 16
+            if name == "verse":
+                file = str(folder / "verse.txt")
+                plain["data"] = {"source": "text", "file": file, "length": 9}
+            Path(f"{name}.yaml").write_text(dump_job(check_job(plain, name)))
+            assert main(["run", f"{name}.yaml", "--without-ray", "--json"]) == 0
+        yield folder
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def opened(place):
+    storage = open_storage(f"file://{place}/storage")
+
+    def one(name: str) -> Finished:
+        (run,) = [run for run in storage.folders("runs") if run.rpartition("-")[0] == name]
+        return open_finished(storage, run)
+
+    return one
+
+
+def found(finished: Finished, kind: str, **wanted):
+    return KINDS[kind].find(finished, Wanted(**wanted), lambda done, total: None)
+
+
+@pytest.mark.parametrize("name", FITTING)
+def test_a_run_gets_the_measures_that_fit_it(opened, name: str) -> None:
+    assert chosen(opened(name), Wanted(), []) == FITTING[name]
+
+
+def test_findings_and_pictures_are_stored_and_on_the_page(place, opened, capsys) -> None:
+    run = opened("model_2").run
+    words = ["measure", run, "--samples", "3", "--first", "5", "--json"]
+    capsys.readouterr()
+    assert main(words) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert list(shown) == FITTING["model_2"]
+    assert shown["importance"]["value"]["weighted"]["examples"] == 5
+    assert shown["answers"]["value"]["examples"] == 5
+    home = open_storage(f"file://{place}/storage").below(f"runs/{run}")
+    stored = {finding.name: files for finding, files in read_findings(home)}
+    assert sorted(stored) == sorted(shown)
+    assert {name for files in stored.values() for name in files} == {"answers.png", "nearest.png"}
+    for name in ("answers", "nearest"):
+        pixels = np.asarray(Image.open(io.BytesIO(stored[name][f"{name}.png"])).convert("L"))
+        assert pixels.std() > 5
+    page = home.read("index.html").decode()
+    for finding in shown.values():
+        assert finding["title"].replace("'", "&#39;") in page
+        for label, _ in finding["rows"]:
+            assert label.replace("'", "&#39;") in page
+    for title in ("Answers", "Nearest training images"):
+        assert f'alt="{title} of {run}"' in page
+    assert main(["measure", run, "importance", "--samples", "2", "--first", "3"]) == 0
+    assert "test bound, K = 2" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_damaged_finding_is_named(tmp_path) -> None:
+    home = open_storage(f"file://{tmp_path}")
+    home.write(f"{MEASURES}/answers.json", b'{"version": 1}')
+    with pytest.raises(DataError, match=r"measures/answers\.json: run: field required"):
+        read_findings(home)
+
+
+def test_bounds_of_test_images_are_those_of_the_record_and_of_samples_those_of_the_model(opened):
+    finished = opened("draw")
+    value = found(finished, "thousand").value
+    record = json.loads(finished.storage.read(f"runs/{finished.run}/run.json"))
+    assert value.test.examples == 20
+    assert value.test.mean == pytest.approx(record["results"]["test"]["loss"], rel=1e-5)
+    assert value.sampled.examples == 1000
+    assert value.drawn == "Bernoulli draws of the pixels"
+    again = found(finished, "thousand").value
+    other = found(finished, "thousand", seed=1).value
+    assert again == value
+    assert other.test == value.test
+    assert other.sampled != value.sampled
+    # An untrained model draws near coins, which cost a coin each.
+    assert value.sampled.mean == pytest.approx(144 * np.log(2), rel=0.1)
+    assert value.sampled.most > value.sampled.mean + value.sampled.sigma
+
+
+def test_samples_in_blocks_are_those_of_one_draw(opened) -> None:
+    finished = opened("vae")
+    blocks = torch.cat(list(finished.images(450, seed=3)))
+    torch.testing.assert_close(blocks, finished.model.sample(450, 3)["images"])
+
+
+def test_answers_are_counted_one_by_one(opened) -> None:
+    finished = opened("cnn")
+    value = found(finished, "answers").value
+    table = np.zeros((10, 10), dtype=int)
+    with torch.no_grad():
+        for _, batch in batches(finished.loader("test"), finished.device):
+            said = finished.model.network(batch.x).argmax(1)
+            for true, answer in zip(batch.y[batch.mask], said[batch.mask], strict=True):
+                table[true, answer] += 1
+    assert value.confusion == table.tolist()
+    record = json.loads(finished.storage.read(f"runs/{finished.run}/run.json"))
+    assert value.error == pytest.approx(1 - record["results"]["test"]["terms"]["correct"])
+    assert value.low < value.error < value.high
+    assert value.wrong == 20 - table.trace()
+
+
+def test_two_classifiers_are_compared_example_by_example(opened) -> None:
+    one, other = opened("cnn"), opened("other_cnn")
+    value = found(one, "against", against=other).value
+    back = found(other, "against", against=one).value
+    errors = [found(run, "answers").value.error for run in (one, other)]
+    assert [value.mine, value.others] == pytest.approx(errors)
+    assert value.difference.mean == pytest.approx(errors[1] - errors[0])
+    assert (value.wrong_here_only, value.wrong_there_only, value.p) == (
+        back.wrong_there_only, back.wrong_here_only, back.p,
+    )  # fmt: skip
+    assert value.wrong_there_only - value.wrong_here_only == round(20 * (errors[1] - errors[0]))
+    assert value.method == "matched proportions"
+
+
+def test_two_models_with_a_likelihood_are_compared_by_their_bounds(opened) -> None:
+    value = found(opened("draw"), "against", against=opened("vae")).value
+    assert (value.metric, value.method, value.p) == ("loss", "paired t", None)
+    assert value.difference.examples == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "said"),
+    [("cnn", "draw", "differ in classifies"), ("draw", "dcgan", "differ in measures"),
+     ("cnn", "wide_cnn", "differ in test examples"), ("cnn", "model_2", "differ in binarisation")],
+)  # fmt: skip
+def test_runs_whose_numbers_mean_different_things_are_not_compared(opened, name, other, said):
+    with pytest.raises(JobError, match=said):
+        found(opened(name), "against", against=opened(other))
+
+
+@pytest.mark.parametrize("name", ["draw", "vae", "dcgan"])
+def test_classes_of_samples_are_the_classifiers_answers_to_them(opened, name: str) -> None:
+    finished, judge = opened(name), opened("cnn")
+    files = found(finished, "classes", classifier=judge, count=250, seed=5)
+    value = files.value
+    images = finished.model.sample(250, 5)["images"]
+    with torch.no_grad():
+        answers = judge.model.network(images).argmax(1)
+    assert value.counts == torch.bincount(answers, minlength=10).tolist()
+    assert sum(value.trained_on) == 70
+    assert 0 <= value.p_training <= 1
+    assert value.shown_as == "their means"
+    assert Image.open(io.BytesIO(files.files["png"])).width > 700
+
+
+@pytest.mark.parametrize(
+    ("name", "judge", "said"),
+    [("draw", "vae", "a vae that names no classes; give a run of a classifier"),
+     ("draw", "wide_cnn", r"takes pictures of \(1, 16, 16\), the samples of draw-\w+ are")],
+)  # fmt: skip
+def test_a_classifier_that_does_not_fit_is_said_in_one_line(opened, name, judge, said) -> None:
+    with pytest.raises(JobError, match=said):
+        found(opened(name), "classes", classifier=opened(judge))
+
+
+def test_the_nearest_image_is_that_of_all_distances_and_a_copy_is_found(opened) -> None:
+    finished = opened("cnn")
+    loader = open_loader(
+        finished.job, finished.manifest, finished.storage, "train", {}, batch_size=16
+    )
+    train = torch.cat([b.x[b.mask] for _, b in batches(loader, finished.device)])
+    wanted = torch.cat([train[[3, 69]], torch.rand(8, 1, 12, 12)])
+    done = []
+    places, squares, images = search(wanted, loader, lambda at, total: done.append((at, total)))
+    every = (wanted[:, None].double() - train[None].double()).square().flatten(2).sum(2)
+    torch.testing.assert_close(squares, every.min(1).values, rtol=1e-9, atol=1e-9)
+    assert places.tolist() == every.argmin(1).tolist()
+    assert places[:2].tolist() == [3, 69]
+    assert torch.equal(images, train[places])
+    assert done[-1] == (70, 70)
+
+
+def test_nearest_images_are_grey_whatever_the_model_was_trained_on(opened) -> None:
+    value = found(opened("draw"), "nearest").value
+    assert value.searched == 70
+    assert len(value.distances) == 30
+    assert len(value.test_distances) == 20
+    assert 0 < min(value.distances) < 1
+
+
+def test_bits_per_character_and_text_at_six_temperatures(opened) -> None:
+    finished = opened("verse")
+    written = found(finished, "text")
+    record = json.loads(finished.storage.read(f"runs/{finished.run}/run.json"))
+    result = record["results"]["test"]
+    assert written.value.bits.mean == pytest.approx(result["loss"] / 9 / np.log(2), rel=1e-5)
+    assert written.value.chance == pytest.approx(np.log2(96))
+    assert written.value.wrong == pytest.approx(1 - result["terms"]["correct"], abs=1e-6)
+    text = written.files["txt"].decode()
+    assert [f"temperature {t}\n" in text for t in (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)] == [True] * 6
+    assert len(text) > len(TEMPERATURES) * CHARACTERS
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(["cnn", "importance"], "measure importance needs a likelihood with latents, which cnn-"),
+     (["cnn", "fast"], "'fast' is no measure; write some of importance, thousand"),
+     (["cnn", "against"], "measure against needs --against RUN"),
+     (["draw", "classes"], "measure classes needs --classifier RUN"),
+     (["cnn", "--classifier", "cnn"], "makes no pictures that it could name"),
+     (["draw", "--samples", "0"], "--samples 0: write 1 or more")],
+)  # fmt: skip
+def test_what_cannot_be_measured_is_said_in_one_line(place, capsys, words, said) -> None:
+    assert main(["measure", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
