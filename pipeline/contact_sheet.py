@@ -126,9 +126,9 @@ def spread(count: int, most: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, count - 1, min(most, count))})
 
 
-def scale_of(pixels: np.ndarray, side: int = 84, least: int = 3) -> int:
-    """At least ``least``, and enough to make the longer side of (…, H, W, 3) ``side`` pixels."""
-    return max(least, -(-side // max(pixels.shape[-3:-1])))
+def scale_of(pixels: np.ndarray, side: int = 84) -> int:
+    """What makes the longer side of (…, H, W, 3) at least ``side`` pixels, in whole steps."""
+    return -(-side // max(pixels.shape[-3:-1]))
 
 
 def png(picture: Image.Image) -> bytes:

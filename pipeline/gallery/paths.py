@@ -80,7 +80,7 @@ def latent_walk(run: Finished) -> dict[str, bytes]:
 
 def _rows(images: Tensor, columns: int) -> list[list[Image.Image]]:
     pixels = pixels_of(images, "images", 4)
-    scale = scale_of(pixels, side=56, least=1)
+    scale = scale_of(pixels, side=56)
     cells = [framed(enlarged(image, scale)) for image in pixels]
     return [cells[i : i + columns] for i in range(0, len(cells), columns)]
 
@@ -89,7 +89,7 @@ def _animated(images: Tensor, legs: int) -> bytes:
     """The pictures one after the other, each named by the two points that it lies between."""
     pixels = pixels_of(images, "images", 4)
     grey = images.shape[1] == 1
-    scale = scale_of(pixels) if grey else scale_of(pixels, side=56, least=1)
+    scale = scale_of(pixels) if grey else scale_of(pixels, side=56)
     frames = []
     for i, image in enumerate(pixels):
         leg = min(i // LEG, legs - 1)

@@ -44,7 +44,7 @@ def latent_grid(run: Finished) -> dict[str, bytes]:
     values = quantiles(SIDE)
     z = torch.stack(torch.meshgrid(values, values.flip(0), indexing="xy"), dim=-1)  # (S, S, 2)
     pixels = pixels_of(imagine(run, z.flatten(0, 1)), "images", 4)
-    scale = scale_of(pixels, side=48, least=1)
+    scale = scale_of(pixels, side=48)
     cells = [enlarged(image, scale) for image in pixels]
     rows = [cells[i : i + SIDE] for i in range(0, len(cells), SIDE)]
     across = [f"{value:.1f}" for value in values.tolist()]

@@ -117,7 +117,7 @@ def _block(run: Finished, made: Pictures, columns: int, margin: bool) -> Image.I
     assert isinstance(run.model, Draw)
     pixels = pixels_of(made["canvases"], "canvases", 5)
     # Ten columns with their margins are as wide as a page.
-    scale, room = scale_of(pixels, side=56, least=1), Geometry.of(pixels, margin).margin
+    scale, room = scale_of(pixels, side=56), Geometry.of(pixels, margin).margin
     geometry, shown = Geometry(scale=scale, margin=room), spread(pixels.shape[1], columns)
     windows = {WRITE: made["write_windows"].numpy()} if "write_windows" in made else {}
     rows = [[geometry.cell(pixels[i, t], windows, i, t) for t in shown] for i in range(len(pixels))]

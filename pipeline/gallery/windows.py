@@ -145,7 +145,7 @@ def _tile(image: Tensor, window: Window, colour: Colour) -> Image.Image:
     """The image (C, H, W) with the filter centres; F_Y to its right, F_X below, pixel by pixel."""
     pixels = pixels_of(image[None], "images", 4)
     height, width = pixels.shape[1:3]
-    scale, thick = scale_of(pixels, least=1), max(3, 48 // window.n)
+    scale, thick = scale_of(pixels), max(3, 48 // window.n)
     f_y, f_x = filters(window, height, width)
     shown = enlarged(pixels[0], scale)
     _dots(shown, window, scale, colour)
