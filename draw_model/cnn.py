@@ -79,3 +79,9 @@ class Cnn(Model):
 
     def classify(self, batch: Batch) -> Tensor:
         return self.network(batch.x)
+
+    def first_kernels(self) -> Tensor:
+        """(filters, C, side, side)."""
+        first = self.network[0]
+        assert isinstance(first, nn.Conv2d)
+        return first.weight.detach()

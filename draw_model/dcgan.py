@@ -10,7 +10,7 @@ from math import isfinite, prod
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from draw_model.batch_norm import real_part, settled, spread
@@ -167,6 +167,12 @@ class Dcgan(Model):
         """Pictures from the noise ``z`` (B, Z), with the running statistics."""
         z, _ = self.latent(draws)
         return settled(self, lambda: {"images": (full_precision(self.generator(z)) + 1) / 2})
+
+    def first_kernels(self) -> Tensor:
+        """(16, C, 3, 3), of the discriminator: what it looks for in a picture."""
+        first = self.discriminator.convolutions[0]
+        assert isinstance(first, nn.Conv2d)
+        return first.weight.detach()
 
     def _experiment(
         self, x: Tensor, y: Tensor | None, fake: Tensor, z: Tensor, wanted: Tensor | None

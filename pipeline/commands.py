@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import retrain_verbs, run_verbs, verbs
+from pipeline import picture_verbs, retrain_verbs, run_verbs, verbs
 from pipeline.terminal import Terminal
 from pipeline.verbs import DEFAULT_STORAGE
 
@@ -95,6 +95,17 @@ VERBS = {
         help="the table of what was reported by others and is reached here",
         act=run_verbs.results,
         arguments=(*STORAGE, (("--out",), {"metavar": "FILE", "help": "RESULTS.md, here too"})),
+    ),
+    "pictures": Verb(
+        help="draw all pictures that fit a finished run's model, and list them on its page",
+        act=picture_verbs.pictures,
+        arguments=(
+            *RUN,
+            (("--beside",), {"metavar": "RUN", "help": "another run of DRAW, such as one without "
+                             "attention: both side by side, step by step"}),
+            (("--steps",), {"metavar": "T,T,…", "help": "canvases at these steps, as 4,7,9"}),
+            (("--out",), {"metavar": "FOLDER", "help": "write them there, leave the run as it is"}),
+        ),
     ),
     "runs": Verb(help="list the runs in a storage", act=run_verbs.runs, arguments=STORAGE),
     "studies": Verb(

@@ -11,18 +11,24 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pyarrow as pa
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
-Tables = Mapping[str, pa.Table]
+from pipeline.curve_lines import (
+    THIRD,
+    TRAIN,
+    VALIDATION,
+    Tables,
+    column_of,
+    finish,
+    finite,
+    limit,
+    line,
+    time_of,
+)
 
-TRAIN, VALIDATION, THIRD = "#3a86d0", "#e07b39", "#4a9d6f"
 INK = "#010203"
 """Stands for the page's own text colour, which an inline SVG takes over as ``currentColor``."""
-POINTS = 600
-"""Most points of one curve: as many as there are pixels to show them."""
 
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -88,75 +94,13 @@ def _svg(figure: Figure, prefix: str) -> str:
     return re.sub(r'(<svg[^>]*?) width="[^"]*"|(<svg[^>]*?) height="[^"]*"', r"\1\2", text, count=1)
 
 
-def _column(table: pa.Table | None, name: str) -> np.ndarray | None:
-    """float64 with NaN for what is missing, or None where nothing finite is left."""
-    if table is None or name not in table.column_names:
-        return None
-    values = np.array([_number(v) for v in table[name].to_pylist()], dtype=float)
-    return values if np.isfinite(values).any() else None
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and np.isfinite(value) else float("nan")
-
-
-def _time(table: pa.Table) -> tuple[np.ndarray, str]:
-    """Where the rows stand, and what that is: epochs where they are known, else steps."""
-    for name in ("epoch", "step"):
-        values = _column(table, name)
-        if values is not None:
-            return values, name
-    return np.arange(table.num_rows, dtype=float), "row"
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Mean over a moving window of one fortieth of the run; NaN counts for nothing."""
-    known = np.isfinite(values)
-    window = np.ones(max(1, len(values) // 40))
-    total = np.convolve(np.where(known, values, 0.0), window, "same")[: len(values)]
-    count = np.convolve(known.astype(float), window, "same")[: len(values)]
-    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)
-
-
-def _thin(*columns: np.ndarray) -> list[np.ndarray]:
-    count = len(columns[0])
-    keep = np.unique(np.linspace(0, count - 1, min(count, POINTS)).round().astype(int))
-    return [column[keep] for column in columns]
-
-
-def _line(axes: Axes, table: pa.Table | None, name: str, label: str, colour: str) -> list[float]:
-    """A smoothed curve over its raw values; the finite values that should be in sight."""
-    values = _column(table, name)
-    if table is None or values is None:
-        return []
-    time, unit = _time(table)
-    # A learning rate has no noise, and its corners are what one looks for.
-    smooth = values if name == "lr" else _smooth(values)
-    at, raw, mean = _thin(time, values, smooth)
-    if len(values) >= 80:
-        axes.plot(at, raw, color=colour, alpha=0.3, linewidth=0.5)
-    axes.plot(at, mean, color=colour, label=label, marker="." if len(values) == 1 else "")
-    axes.set_xlabel(unit)
-    spread = np.nanpercentile(values, [2, 90]) if len(values) >= 80 else []
-    return [*smooth[np.isfinite(smooth)], *spread]
-
-
-def _limit(axes: Axes, values: list[float]) -> None:
-    """Keeps the huge values of the first steps from flattening all that follows."""
-    low, most, high = np.min(values), np.percentile(values, 90), np.max(values)
-    if high - low > 3 * (most - low) > 0:
-        high = most + (most - low)
-    pad = 0.06 * (high - low) or max(0.01, abs(high) * 0.01)
-    axes.set_ylim(low - pad, high + pad)
-
-
 def _loss(figure: FigureBase, tables: Tables) -> bool:
     axes = figure.subplots()
-    seen = _line(axes, tables.get("train"), "loss", "train", TRAIN)
+    seen = line(axes, tables.get("train"), "loss", "train", TRAIN)
     table = tables.get("validation")
-    values, error = _column(table, "loss"), _column(table, "stderr")
+    values, error = column_of(table, "loss"), column_of(table, "stderr")
     if table is not None and values is not None:
-        time, unit = _time(table)
+        time, unit = time_of(table)
         label = "validation" if error is None else "validation ± stderr"
         axes.plot(time, values, color=VALIDATION, marker="o", markersize=2.5, label=label)
         if error is not None:
@@ -164,23 +108,19 @@ def _loss(figure: FigureBase, tables: Tables) -> bool:
             axes.fill_between(time, *band, color=VALIDATION, alpha=0.25, linewidth=0)
         axes.set_xlabel(unit)
         seen += values[np.isfinite(values)].tolist()
-    return _finish(axes, seen, "loss (nats per example)")
+    return finish(axes, seen, "loss (nats per example)")
 
 
-def _parts(figure: FigureBase, tables: Tables) -> bool:
-    axes, train = figure.subplots(), tables.get("train")
-    seen = _line(axes, train, "reconstruction", "reconstruction", TRAIN)
-    seen += _line(axes, train, "kl", "KL", VALIDATION)
-    return _finish(axes, seen, "nats per image")
+def _together(unit: str, names: Mapping[str, str]) -> "_Draw":
+    """Columns of the training table that have one unit, with their names, on the same axes."""
 
+    def draw(figure: FigureBase, tables: Tables) -> bool:
+        axes, seen, train = figure.subplots(), list[float](), tables.get("train")
+        for (column, name), colour in zip(names.items(), (TRAIN, VALIDATION, THIRD), strict=False):
+            seen += line(axes, train, column, name, colour)
+        return finish(axes, seen, unit)
 
-def _finish(axes: Axes, seen: list[float], label: str) -> bool:
-    if not seen:
-        return False
-    _limit(axes, seen)
-    axes.set_ylabel(label)
-    axes.legend()
-    return True
+    return draw
 
 
 def _kl_rows(tables: Tables) -> tuple[np.ndarray, np.ndarray, str] | None:
@@ -189,11 +129,11 @@ def _kl_rows(tables: Tables) -> tuple[np.ndarray, np.ndarray, str] | None:
         table = tables.get(name)
         if table is None or "kl_per_step" not in table.column_names:
             continue
-        lists = [[_number(x) for x in v or ()] for v in table["kl_per_step"].to_pylist()]
+        lists = [[finite(x) for x in v or ()] for v in table["kl_per_step"].to_pylist()]
         steps = max(map(len, lists), default=0)
         known = [i for i, v in enumerate(lists) if v and len(v) == steps and np.isfinite(v).all()]
         if known:
-            time, unit = _time(table)
+            time, unit = time_of(table)
             return time[known], np.array([lists[i] for i in known]), unit
     return None
 
@@ -236,12 +176,12 @@ def _stacked(wanted: Mapping[str, str]) -> "_Draw":
 
     def draw(figure: FigureBase, tables: Tables) -> bool:
         table = tables.get("train")
-        names = [name for name in wanted if _column(table, name) is not None]
+        names = [name for name in wanted if column_of(table, name) is not None]
         if not names:
             return False
         column = np.ravel(figure.subplots(len(names), 1, sharex=True, squeeze=False))
         for axes, name, colour in zip(column, names, (TRAIN, THIRD), strict=False):
-            _limit(axes, _line(axes, table, name, wanted[name], colour))
+            limit(axes, line(axes, table, name, wanted[name], colour))
             axes.set_ylabel(wanted[name])
             axes.label_outer()
         return True
@@ -250,9 +190,21 @@ def _stacked(wanted: Mapping[str, str]) -> "_Draw":
 
 
 _Draw = Callable[[FigureBase, Tables], bool]
+_parts = _together("nats per image", {"reconstruction": "reconstruction", "kl": "KL"})
 _FIGURES: dict[str, _Draw] = {
     "Loss": _loss,
     "Reconstruction and KL": _parts,
+    "Costs of the discriminator (real, made) and the generator": _together(
+        "nats per image",
+        {
+            "discriminator_real": "real pictures",
+            "discriminator_fake": "made pictures",
+            "generator": "generator",
+        },
+    ),
+    "Right answers of the discriminator": _together(
+        "share of pictures", {"accuracy_real": "real pictures", "accuracy_fake": "made pictures"}
+    ),
     "KL of each step at the end": _kl_bars,
     "KL of each step over training": _kl_map,
     "Gradient norm and learning rate": _stacked({"gradient_norm": "gradient norm", "lr": "lr"}),

@@ -6,16 +6,28 @@ Everything here is a function of arrays: images (…, C, H, W) in [0, 1] with C 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from math import floor
 
 import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from pipeline.contact_sheet import BACKGROUND, FRAME, Colour, enlarged, framed, sheet, with_legend
-
-Array = Tensor | np.ndarray
+from pipeline.contact_sheet import (
+    BACKGROUND,
+    FRAME,
+    Array,
+    Colour,
+    at_least_one,
+    enlarged,
+    framed,
+    gif,
+    pixels_of,
+    png,
+    scale_of,
+    sheet,
+    spread,
+    with_legend,
+)
 
 READ: Colour = (52, 199, 105)
 WRITE: Colour = (240, 72, 66)
@@ -26,8 +38,8 @@ def grid(
     images: Array, columns: int, scale: int = 2, gap: int = 2, border: Colour = FRAME
 ) -> Image.Image:
     """Images (n, C, H, W) row by row, each enlarged ``scale`` times with a thin border."""
-    pixels = _pixels(images, "images", 4)
-    _positive(columns=columns, scale=scale)
+    pixels = pixels_of(images, "images", 4)
+    at_least_one(columns=columns, scale=scale)
     cells = [framed(enlarged(image, scale), border) for image in pixels]
     return sheet([cells[i : i + columns] for i in range(0, len(cells), columns)], gap=gap)
 
@@ -37,21 +49,22 @@ def sequence(
     read_windows: Array | None = None,
     write_windows: Array | None = None,
     originals: Array | None = None,
-    steps: int = 10,
+    steps: int | Sequence[int] = 10,
 ) -> Image.Image:
     """One row for each of the canvases (n, T, C, H, W), one column for each step shown.
 
-    At most ``steps`` steps are shown, evenly spaced, the last always. Windows are (n, T, 4);
-    originals (n, C, H, W) stand in front. Raises ValueError where shapes do not fit.
+    At most ``steps`` steps are shown, evenly spaced, the last always; or exactly those of a list,
+    counted from 0. Windows are (n, T, 4); originals (n, C, H, W) stand in front. Raises ValueError
+    where shapes do not fit.
     """
-    pixels = _pixels(canvases, "canvases", 5)
+    pixels = pixels_of(canvases, "canvases", 5)
     windows = _windows(pixels, read_windows, write_windows)
-    shown = _spread(pixels.shape[1], steps)
-    geometry = _Geometry.of(pixels, bool(windows))
+    shown = spread(pixels.shape[1], steps) if isinstance(steps, int) else steps
+    geometry = Geometry.of(pixels, bool(windows))
     rows = [[geometry.cell(pixels[i, t], windows, i, t) for t in shown] for i in range(len(pixels))]
     headings = [f"t = {t + 1}" for t in shown]
     if originals is not None:
-        first = _pixels(originals, "originals", 4)
+        first = pixels_of(originals, "originals", 4)
         if first.shape != pixels[:, 0].shape:
             raise ValueError(f"originals {first.shape} do not fit canvases {pixels.shape}")
         rows = [[geometry.cell(first[i], {}, i, 0), *row] for i, row in enumerate(rows)]
@@ -59,18 +72,23 @@ def sequence(
     return _with_windows(sheet(rows, headings=headings), windows)
 
 
-def reconstructions(originals: Array, means: Array, columns: int = 10) -> Image.Image:
+def reconstructions(
+    originals: Array,
+    means: Array,
+    columns: int = 10,
+    labels: Sequence[str] = ("original", "model"),
+) -> Image.Image:
     """Originals (n, C, H, W) and below each what the model made of it, in blocks of two rows."""
-    above, below = _pixels(originals, "originals", 4), _pixels(means, "means", 4)
+    above, below = pixels_of(originals, "originals", 4), pixels_of(means, "means", 4)
     if above.shape != below.shape:
         raise ValueError(f"originals {above.shape} and means {below.shape} differ in shape")
-    _positive(columns=columns)
-    scale = _scale(above)
+    at_least_one(columns=columns)
+    scale = scale_of(above)
     blocks = []
     for start in range(0, len(above), columns):
         part = slice(start, start + columns)
         rows = [[framed(enlarged(i, scale)) for i in half[part]] for half in (above, below)]
-        blocks.append([sheet(rows, labels=["original", "model"], gap=3)])
+        blocks.append([sheet(rows, labels=labels, gap=3)])
     return sheet(blocks, gap=0)
 
 
@@ -82,10 +100,10 @@ def canvas_gif(
     milliseconds: int = 160,
 ) -> bytes:
     """Canvases (n, T, C, H, W) as a grid that is drawn in T frames; holds the last, and loops."""
-    pixels = _pixels(canvases, "canvases", 5)
-    _positive(columns=columns, milliseconds=milliseconds)
+    pixels = pixels_of(canvases, "canvases", 5)
+    at_least_one(columns=columns, milliseconds=milliseconds)
     windows = _windows(pixels, read_windows, write_windows)
-    geometry = _Geometry.of(pixels, bool(windows))
+    geometry = Geometry.of(pixels, bool(windows))
     frames = []
     for t in range(pixels.shape[1]):
         cells = [geometry.cell(pixels[i, t], windows, i, t) for i in range(len(pixels))]
@@ -94,14 +112,7 @@ def canvas_gif(
         headings = [f"t = {t + 1} of {pixels.shape[1]}"]
         frames.append(_with_windows(sheet(rows, headings=headings), windows))
     durations = [milliseconds] * (len(frames) - 1) + [max(1500, 10 * milliseconds)]
-    return _gif(frames, durations)
-
-
-def png(picture: Image.Image) -> bytes:
-    """The picture as an optimised PNG; the same picture gives the same bytes."""
-    out = BytesIO()
-    picture.save(out, format="PNG", optimize=True)
-    return out.getvalue()
+    return gif(frames, durations)
 
 
 def of_model(
@@ -130,16 +141,16 @@ def of_model(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Geometry:
+class Geometry:
     """How a canvas lies in its cell: enlarged ``scale`` times, ``margin`` image pixels around."""
 
     scale: int
     margin: int
 
     @classmethod
-    def of(cls, pixels: np.ndarray, windows: bool) -> "_Geometry":
+    def of(cls, pixels: np.ndarray, windows: bool) -> "Geometry":
         margin = -(-max(pixels.shape[-3:-1]) // 6) if windows else 0
-        return cls(scale=_scale(pixels), margin=margin)
+        return cls(scale=scale_of(pixels), margin=margin)
 
     def cell(
         self, image: np.ndarray, windows: Mapping[Colour, np.ndarray], i: int, t: int
@@ -185,17 +196,6 @@ class _Geometry:
         return span
 
 
-def _pixels(images: Array, name: str, dimensions: int) -> np.ndarray:
-    """uint8 (…, H, W, 3), or ValueError."""
-    array = images.detach().float().cpu().numpy() if isinstance(images, Tensor) else images
-    if array.ndim != dimensions or array.shape[-3] not in (1, 3) or 0 in array.shape:
-        axes = "(n, C, H, W)" if dimensions == 4 else "(n, T, C, H, W)"
-        raise ValueError(f"{name} must be {axes} with C = 1 or 3 and none empty: {array.shape}")
-    levels = (np.nan_to_num(array).clip(0, 1) * 255).round().astype(np.uint8)
-    levels = np.moveaxis(levels, -3, -1)
-    return np.ascontiguousarray(np.broadcast_to(levels, (*levels.shape[:-1], 3)))
-
-
 def _windows(
     pixels: np.ndarray, read: Array | None, write: Array | None
 ) -> dict[Colour, np.ndarray]:
@@ -230,31 +230,5 @@ def _with_windows(picture: Image.Image, windows: Mapping[Colour, np.ndarray]) ->
     return with_legend(picture, {colour: NAMES[colour] for colour in windows}, note)
 
 
-def _positive(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1: {value}")
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most ``most`` of 0 … count − 1, evenly spaced, with the first and the last."""
-    _positive(steps=most)
-    if most == 1:
-        return [count - 1]
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(most, count))})
-
-
 def _columns(count: int) -> int:
     return max(1, round(count**0.5))
-
-
-def _scale(pixels: np.ndarray) -> int:
-    """At least 3, and enough to make the longer side 84 pixels."""
-    return max(3, -(-84 // max(pixels.shape[-3:-1])))
-
-
-def _gif(frames: Sequence[Image.Image], durations: Sequence[int]) -> bytes:
-    out = BytesIO()
-    first, *rest = [frame.quantize(256, dither=Image.Dither.NONE) for frame in frames]
-    first.save(out, "GIF", save_all=True, append_images=rest, duration=list(durations), loop=0)
-    return out.getvalue()

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from safetensors.torch import load
 
-from draw_model import ConvDraw, Model, Pictures
+from draw_model import Cnn, ConvDraw, Dcgan, Model, Pictures
 from pipeline import checkpoint, pictures
+from pipeline.contact_sheet import png
 from pipeline.errors import DataError
 from pipeline.job import Job, crop_of, run_id
 from pipeline.job_file import check_job
@@ -145,12 +146,13 @@ def kernels(model: Model) -> dict[str, bytes]:
 
     The largest weight, up or down, is white or black; 0 is grey.
     """
-    if not isinstance(model, ConvDraw):
+    if not isinstance(model, ConvDraw | Cnn | Dcgan):
         return {}
-    first = model.first_kernels()  # (M, K, 5, 5)
-    rows = first.transpose(0, 1).flatten(0, 1).unsqueeze(1)  # (K · M, 1, 5, 5)
+    first = model.first_kernels()  # (M, K, S, S)
+    rows = first.transpose(0, 1).flatten(0, 1).unsqueeze(1)  # (K · M, 1, S, S)
     shades = 0.5 + rows / (2 * rows.abs().max())
-    return {KERNELS: pictures.png(pictures.grid(shades, columns=len(first), scale=6))}
+    shown = pictures.grid(shades, columns=len(first), scale=-(-30 // first.shape[-1]))
+    return {KERNELS: png(shown)}
 
 
 def make_record(

@@ -10,6 +10,7 @@ import pyarrow as pa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline import checkpoint
+from pipeline.captions import BESIDE, FIGURES, WIDE
 from pipeline.champion import CHAMPIONS
 from pipeline.findings import Finding, read_findings
 from pipeline.listing import (
@@ -28,24 +29,6 @@ from pipeline.storage import Storage
 from pipeline.values import from_json
 
 TEMPLATES = Path(__file__).parent / "templates"
-_STEPS = "Columns are steps t. Rectangles are the attention windows, their line as wide as their σ."
-FIGURES = {
-    "samples.png": ("Samples", "Drawn from the prior with one fixed seed; none is left out."),
-    "generation.gif": ("Generation, animated", "The canvas after each step."),
-    "generation.png": (
-        "Generation, step by step",
-        f"Each row is one sample. {_STEPS} A darker edge lies beyond the margin.",
-    ),
-    "reconstructions.png": ("Reconstructions", "Images that were not trained on, and below each "
-                            "what the model made of it."),
-    "reconstruction.png": ("Reconstruction, step by step", _STEPS),
-    "kernels.png": ("First kernels", "A column for each kernel, a row for each channel that it "
-                    "reads; grey is 0, white the largest weight up, black down."),
-    "glimpses.gif": ("Glimpses, animated", "Where the model looks at each step, test images."),
-    "glimpses.png": ("Glimpses, step by step", f"Each row is one test image. {_STEPS}"),
-}  # fmt: skip
-"""Name of a picture below ``pictures/`` → title and caption, in the order of the page."""
-BESIDE = ("samples.png", "generation.gif", "glimpses.gif")
 
 
 def run_page(
@@ -168,7 +151,7 @@ def _figure(name: str, data: bytes) -> dict[str, Any]:
         "title": title,
         "text": text,
         "beside": name in BESIDE,
-        "steps": title.endswith("step by step"),
+        "steps": title.endswith("step by step") or name in WIDE,
         "data": _address(data),
     }
 

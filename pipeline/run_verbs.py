@@ -11,14 +11,14 @@ from pipeline.values import to_plain
 from pipeline.verbs import storage_of
 
 
-def _home(options: argparse.Namespace) -> Any:
+def home_of(options: argparse.Namespace) -> Any:
     """The folder of one run, by its id or a unique beginning of it."""
     storage = storage_of(options)
-    run = _whole_id(storage, options.run)
+    run = whole_id(storage, options.run)
     return storage.below(f"runs/{run}"), run, storage
 
 
-def _whole_id(storage: Any, wanted: str) -> str:
+def whole_id(storage: Any, wanted: str) -> str:
     """The id of the one run that has it, or whose id begins so."""
     ids = storage.folders("runs/")
     matching = [wanted] * (wanted in ids) or [one for one in ids if one.startswith(wanted)]
@@ -38,7 +38,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.loader import open_loader
     from pipeline.publish import finished_run
 
-    _, run_id, storage = _home(options)
+    _, run_id, storage = home_of(options)
     job, manifest, model = finished_run(storage, run_id)
     loader = open_loader(job, manifest, storage, options.split, model.noise_shapes())
     with (
@@ -59,10 +59,10 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> Any:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise JobError(f"--{name} {value}: write 1 or more")
-    home, run_id, storage = _home(options)
+    home, run_id, storage = home_of(options)
 
     def opened(other: str | None) -> Any:
-        return None if other is None else open_finished(storage, _whole_id(storage, other))
+        return None if other is None else open_finished(storage, whole_id(storage, other))
 
     wanted = Wanted(
         split=options.split,
@@ -87,7 +87,7 @@ def sample(options: argparse.Namespace, terminal: Terminal) -> Any:
 
     if options.count < 1:
         raise JobError(f"--count {options.count}: write 1 or more")
-    _, run_id, storage = _home(options)
+    _, run_id, storage = home_of(options)
     *_, model = finished_run(storage, run_id)
     if options.primer is None:
         made = model.sample(options.count, options.seed)
@@ -140,7 +140,7 @@ def runs(options: argparse.Namespace, terminal: Terminal) -> Any:
 def report(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.report import write_run_page, write_storage_page
 
-    home, run_id, storage = _home(options)
+    home, run_id, storage = home_of(options)
     write_run_page(storage, run_id)
     write_storage_page(storage)
     terminal.say(home.address("index.html"))

@@ -11,12 +11,13 @@ from hashlib import sha256
 from itertools import zip_longest
 from typing import Any
 
+from pipeline.captions import FIGURES
 from pipeline.datasets import load_manifest
 from pipeline.errors import JobError, PipelineError
 from pipeline.job import Job
 from pipeline.listing import read_optional
 from pipeline.records import PAGE, PICTURES, run_path
-from pipeline.report import FIGURES, TEMPLATES, render
+from pipeline.report import TEMPLATES, render
 from pipeline.sources import dataset_id
 from pipeline.storage import Storage
 from pipeline.study import (

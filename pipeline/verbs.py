@@ -83,7 +83,7 @@ def prepare(options: argparse.Namespace, terminal: Terminal) -> Any:
 
 
 def show(options: argparse.Namespace, terminal: Terminal) -> Any:
-    from pipeline.pictures import png
+    from pipeline.contact_sheet import png
     from pipeline.prepare import find_dataset, sample_sheet
 
     storage = storage_of(options)

@@ -16,8 +16,9 @@ sources.binarised_mnist sources.canvas sources.cluttered sources.two_digits
 sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 sources.quickdraw
 sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
 plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer estimate
-recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curves study
-survey surveyor listing findings report publish
+recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curve_lines
+curves study captions survey surveyor listing findings report publish gallery.finished gallery.paths
+gallery.steps gallery.windows gallery.plane gallery.draws gallery
 study_stats study_view study_answer study_header study_rows study_page
 study_tables study_events study_export serve exporter terminal run tpe trial study_run
 tuning
@@ -25,7 +26,7 @@ study_progress search study_verbs retrain_check retrain_compare
 retrain_news retrain_hook retrain_retention retrain_page retrain schedule_render probe_nodes probe
 doctor measures measures.counts measures.matrix measures.cells measures.contract
 measures.importance measures.thousand measures.answers measures.against measures.classes
-measures.nearest measures.text measure results verbs run_verbs retrain_verbs commands
+measures.nearest measures.text measure results verbs run_verbs picture_verbs retrain_verbs commands
 """.split()  # noqa: SIM905
 """A module of pipeline/ imports, at its top, only from those before it."""
 ONLY_IN = {
@@ -45,7 +46,7 @@ ONLY_IN = {
     "boto3": {"storage_s3", "storage_s3_errors"},
     "botocore": {"storage_s3", "storage_s3_errors"},
     "webdataset": {"shards"},
-    "matplotlib": {"curves"},
+    "matplotlib": {"curve_lines", "curves", "gallery.plane"},
     "cronsim": {"schedule"},
     "jinja2": {"report"},
     "vl_convert": {"study_page"},

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import curves, pictures
+from pipeline import contact_sheet, curve_lines, curves, pictures
 from pipeline.contact_sheet import GAP, LINE
 from pipeline.pictures import READ, WRITE
 
@@ -95,9 +95,9 @@ def test_a_sequence_shows_at_most_ten_steps_evenly_and_always_the_last() -> None
     assert picture.shape == (GAP + LINE + 2 * (cell + GAP), GAP + 10 * (cell + GAP), 3)
     assert (picture[LINE + GAP + 40, -GAP - cell // 2] == 255).all()
     assert (picture[LINE + GAP + 40, -2 * GAP - cell - cell // 2] == 0).all()
-    assert pictures._spread(64, 10) == [0, 7, 14, 21, 28, 35, 42, 49, 56, 63]
-    assert pictures._spread(3, 10) == [0, 1, 2]
-    assert pictures._spread(7, 1) == [6]
+    assert contact_sheet.spread(64, 10) == [0, 7, 14, 21, 28, 35, 42, 49, 56, 63]
+    assert contact_sheet.spread(3, 10) == [0, 1, 2]
+    assert contact_sheet.spread(7, 1) == [6]
 
 
 def test_small_images_are_enlarged_to_84_pixels_and_colours_are_kept() -> None:
@@ -219,6 +219,16 @@ def test_curves_are_the_same_text_each_time_and_refer_to_nothing_outside() -> No
     assert curves.curves_png(tables) == curves.curves_png(tables)
 
 
+def test_the_costs_and_right_answers_of_a_gans_players_are_drawn() -> None:
+    names = ("discriminator_real", "discriminator_fake", "generator")
+    shares = ("accuracy_real", "accuracy_fake")
+    columns = {name: [0.7] * 100 for name in (*names, *shares)}
+    drawn = curves.figures({"train": training(**columns)})
+    costs = drawn["Costs of the discriminator (real, made) and the generator"]
+    assert all(word in costs for word in ("real pictures", "made pictures", "generator"))
+    assert "share of pictures" in drawn["Right answers of the discriminator"]
+
+
 def test_curves_without_finite_values_are_not_drawn() -> None:
     nothing = training(loss=[float("nan")] * 100, kl=[None] * 100, kl_per_step=[[]] * 100)
     assert curves.figures({"train": nothing}) == {}
@@ -234,7 +244,7 @@ def test_a_run_of_one_step_and_one_with_gaps_are_drawn() -> None:
 
 def test_the_first_huge_values_do_not_flatten_the_rest() -> None:
     axes = curves.Figure().subplots()
-    curves._limit(axes, [1e6, 1e5, *np.linspace(120, 100, 98)])
+    curve_lines.limit(axes, [1e6, 1e5, *np.linspace(120, 100, 98)])
     low, high = axes.get_ylim()
     assert 90 < low < 100
     assert 120 < high < 150

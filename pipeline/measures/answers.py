@@ -5,10 +5,10 @@ from typing import ClassVar
 import torch
 from pydantic.dataclasses import dataclass
 
+from pipeline.contact_sheet import png
 from pipeline.measures.contract import Advance, Finished, Found, Wanted, batches, examples
 from pipeline.measures.counts import wilson
 from pipeline.measures.matrix import matrix
-from pipeline.pictures import png
 from pipeline.values import STRICT
 
 MOST_CLASSES = 40

@@ -6,13 +6,12 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from draw_model import Batch, noise
-from pipeline.contact_sheet import enlarged, framed, sheet
+from pipeline.contact_sheet import enlarged, framed, png, sheet
 from pipeline.errors import JobError
 from pipeline.measures.cells import pixels, scale_of
 from pipeline.measures.contract import Advance, Finished, Found, Wanted
 from pipeline.measures.counts import chi_square, told
 from pipeline.measures.thousand import drawn
-from pipeline.pictures import png
 from pipeline.values import STRICT
 
 SHOWN = 30

@@ -6,11 +6,10 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from pipeline.contact_sheet import enlarged, framed, sheet
+from pipeline.contact_sheet import enlarged, framed, png, sheet
 from pipeline.loader import Loader
 from pipeline.measures.cells import pixels, scale_of
 from pipeline.measures.contract import Advance, Finished, Found, Wanted
-from pipeline.pictures import png
 from pipeline.values import STRICT
 
 SHOWN = 30

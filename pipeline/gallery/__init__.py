@@ -1,0 +1,45 @@
+"""Which pictures can be made of a finished run, beside those that every run ends with."""
+
+from collections.abc import Callable, Mapping
+
+from draw_model import Dcgan
+from pipeline.gallery.draws import means_and_draws
+from pipeline.gallery.finished import Finished, open_finished
+from pipeline.gallery.paths import interpolation, latent_walk
+from pipeline.gallery.plane import latent_grid, latent_scatter
+from pipeline.gallery.steps import beside, chosen_steps, effect_of_steps
+from pipeline.gallery.windows import filter_picture, zoom
+from pipeline.publish import kernels
+
+PICTURES: Mapping[str, Callable[[Finished], dict[str, bytes]]] = {
+    "samples as means and as draws": means_and_draws,
+    "what the code of each step decides": effect_of_steps,
+    "from one code to another": interpolation,
+    "a walk through ten codes": latent_walk,
+    "all codes of two numbers": latent_grid,
+    "images among the codes": latent_scatter,
+    "the window as a zoom": zoom,
+    "filters of the windows": filter_picture,
+    "first kernels": lambda run: kernels(run.model),
+}
+"""What is drawn → how: files by name, none where the model has no such picture."""
+
+
+def missing(run: Finished) -> list[str]:
+    """What a source shows of such a model and no finished run can, with the reason."""
+    if isinstance(run.model, Dcgan):
+        return [
+            "no samples of earlier epochs: a run keeps its best and newest weights only; train "
+            "shorter runs (train.total_epochs) and draw the pictures of each"
+        ]
+    return []
+
+
+__all__ = [
+    "PICTURES",
+    "Finished",
+    "beside",
+    "chosen_steps",
+    "missing",
+    "open_finished",
+]

@@ -1,0 +1,58 @@
+"""What the verb about pictures does; it returns plain values for ``--json``."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError, JobError
+from pipeline.run_verbs import home_of, whole_id
+from pipeline.terminal import Terminal
+
+
+def pictures(options: argparse.Namespace, terminal: Terminal) -> Any:
+    from pipeline import gallery
+    from pipeline.records import PICTURES
+    from pipeline.report import write_run_page
+
+    home, run_id, storage = home_of(options)
+    run, steps = gallery.open_finished(storage, run_id), _steps(options.steps)
+    drawn: dict[str, bytes] = {}
+    if steps:
+        drawn |= gallery.chosen_steps(run, steps)
+    if options.beside:
+        other = gallery.open_finished(storage, whole_id(storage, options.beside))
+        drawn |= gallery.beside(run, other)
+    with terminal.stage("pictures") as advance:
+        for done, (what, draw) in enumerate(gallery.PICTURES.items(), start=1):
+            drawn |= draw(run)
+            advance(done, len(gallery.PICTURES), what)
+    if options.out:
+        files, page = _written(Path(options.out), drawn), None
+    else:
+        for name, data in drawn.items():
+            home.write(f"{PICTURES}/{name}", data)
+        files = [home.address(f"{PICTURES}/{name}") for name in drawn]
+        page = storage.address(write_run_page(storage, run_id))
+    missing = gallery.missing(run)
+    if not drawn:
+        missing.append(f"{run_id}: this model has no other pictures than those on its page")
+    terminal.say("\n".join([*files, *missing, *([f"page: {page}"] if page else [])]))
+    return {"run": run_id, "files": files, "missing": missing, "page": page}
+
+
+def _steps(text: str | None) -> list[int]:
+    """As 4,7,9. Raises JobError for what are no numbers."""
+    try:
+        return [int(word) for word in text.split(",")] if text is not None else []
+    except ValueError:
+        raise JobError(f"--steps {text}: write numbers of steps, as 4,7,9") from None
+
+
+def _written(folder: Path, drawn: dict[str, bytes]) -> list[str]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in drawn.items():
+            (folder / name).write_bytes(data)
+    except OSError as fault:
+        raise DataError(f"{folder}: {fault.strerror}; give another folder with --out") from None
+    return [str(folder / name) for name in drawn]
