@@ -1,7 +1,7 @@
 """Fetching against a real server that misbehaves: one line each, and nothing half-fetched."""
 
 import hashlib
-import os
+import random
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import DataError
 from pipeline.fetch import Patience, Remote, find_or_fetch
 
-DATA = os.urandom(200_000)
+DATA = random.Random(0).randbytes(200_000)
 MD5 = hashlib.md5(DATA).hexdigest()
 QUICK = Patience(timeout=0.3, attempt=0.6, attempts=2, pause=0.01)
 
