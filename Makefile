@@ -27,7 +27,7 @@ test: $(BIN)/.installed browser  ## lint, types and the whole test suite
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests \
-	  -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
+	  -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 browser:         ## chromium and its driver, and Prometheus, which the tests use
 	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null \

@@ -23,7 +23,7 @@ from pipeline.study import LEASE, StudyRecord, TrialRecord, data_jobs, write_tri
 from pipeline.study_progress import Progress
 from pipeline.study_run import Study, check_models, check_space
 from pipeline.terminal import Terminal
-from pipeline.trial import run_trial
+from pipeline.trial import keep_keys, run_trial
 from pipeline.values import digest, to_plain
 
 log = logging.getLogger(__name__)
@@ -132,6 +132,7 @@ def _search(
     again = [trial for trial in ledger.trials.values() if not trial.settled]
     with Progress(study, ledger.trials, terminal) as progress:
         if (new or again) and not study.used_up():
+            keep_keys()
             _tune(study, ledger, room, (again, new), stopping, held, progress)
         for trial in list(ledger.trials.values()):
             if not trial.settled and trial.status != "unfinished":

@@ -189,3 +189,12 @@ def _tested(record: RunRecord, job: Job, manifest: Manifest) -> dict[str, float 
     row = {"loss": result.loss, "stderr": result.stderr, **result.terms}
     value, stderr = measured(row, job.search.metric, manifest.splits["test"])
     return {"test": value, "test_stderr": stderr}
+
+
+def keep_keys() -> None:
+    """Ray Tune hands AWS keys of its own process to its actors, and Ray's agents write what they
+    are handed into their logs. Here it does not: every node has its own."""
+    from ray.tune.execution import class_cache
+
+    own = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    class_cache.ENV_VARS_TO_PROPAGATE -= own

@@ -1,13 +1,14 @@
 """A Ray head of the tests' own, started as an operator would, for all tests that share it."""
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-TOKEN = "0123456789abcdef" * 4
+TOKEN = secrets.token_hex(32)
+"""Made anew: what is searched for it includes the sources of these tests."""
 
 
 @dataclass
@@ -35,14 +37,33 @@ class Head:
         """A driver from a shell beside the head."""
         return subprocess.run(
             [sys.executable, "-m", "pipeline", *words], cwd=ROOT, capture_output=True, text=True,
-            env={**self.environment, "RAY_ADDRESS": self.address, **environment}, timeout=120,
+            env={**self.environment, "RAY_ADDRESS": self.address, **environment}, timeout=400,
         )  # fmt: skip
 
     def submit(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [str(BIN / "ray"), "job", "submit", "--address", self.dashboard, *words]
         return subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=200
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=400
         )
+
+    def written(self) -> dict[str, bytes]:
+        """Every plain file of the cluster, which still writes."""
+        found = {}
+        for path in self.folder.rglob("*"):
+            try:
+                if path.is_file() and not path.is_symlink():
+                    found[str(path)] = path.read_bytes()
+            except FileNotFoundError:
+                continue  # removed since it was listed
+        return found
+
+
+def require_no_secret(said: Mapping[str, bytes], *secrets: str) -> None:
+    """Fails with the place of the first secret that stands in what was said by name."""
+    for secret in (one.encode() for one in secrets):
+        found = [name for name, data in said.items() if secret in data]
+        around = said[found[0]].partition(secret)[0][-500:] if found else b""
+        assert found == [], around
 
 
 def free_port() -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from infra import store
 from pipeline.storage import Storage, open_storage
@@ -12,19 +13,17 @@ from tests import cluster
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The two processes of ``make test`` share the tests so that what is dear is made once.
+    """Files that start clusters come first: ``make test`` gives whole files to two processes, and
+    these take longest."""
+    first = {item.path for item in items if item.get_closest_marker("cluster")}
+    items.sort(key=lambda item: item.path not in first)
 
-    All that need the shared Ray cluster go to one process, else a module stays together. What
-    starts clusters begins first: it takes longest.
-    """
 
-    def shares_head(item: pytest.Item) -> bool:
-        return "head" in getattr(item, "fixturenames", ())
-
-    for item in items:
-        group = "head" if shares_head(item) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: (not shares_head(item), item.get_closest_marker("cluster") is None))
+@pytest.fixture(autouse=True)
+def _denormals() -> Iterator[None]:
+    """Training flushes them to zero for its whole process; the next test is told nothing of it."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

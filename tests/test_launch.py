@@ -14,7 +14,7 @@ from pipeline import checkpoint
 from pipeline.cluster import place
 from pipeline.errors import ClusterError
 from pipeline.storage import open_storage
-from tests.cluster import BIN, TOKEN, free_port
+from tests.cluster import BIN, TOKEN, free_port, require_no_secret
 from tests.faults.kill_loop import Run, survive
 from tests.tiny import tiny_job
 
@@ -53,7 +53,7 @@ def test_the_working_directory_is_shipped_with_its_mode_bits(head):
 
 
 @pytest.mark.cluster
-def test_a_search_is_submitted_as_any_job_and_its_page_is_there(head):
+def test_a_search_is_submitted_as_any_job_and_its_page_is_there(head, s3_server):
     search = "{space: {train.lr: {grid: [0.001, 0.003]}}, scheduler: {kind: none}}"
     done = head.submit(
         "--", "jobs/quickstart.yaml", *SMALL, "--set", f"search={search}", "--json"
@@ -66,6 +66,8 @@ def test_a_search_is_submitted_as_any_job_and_its_page_is_there(head):
     assert TOKEN.encode() not in page
     assert study.encode() in storage.read("index.html")
     assert len(storage.folders("runs")) == 3
+    # Ray Tune would hand the driver's AWS keys to its actors, through the logs of Ray's agents.
+    require_no_secret(head.written(), s3_server.secret_key, TOKEN)
 
 
 @pytest.mark.cluster

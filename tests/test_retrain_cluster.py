@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import secrets
 from pathlib import Path
 
 import pytest
@@ -12,23 +13,11 @@ from infra import store
 from pipeline import champion
 from pipeline.records import read_record
 from pipeline.storage import Storage
-from tests.cluster import TOKEN, Head
+from tests.cluster import TOKEN, Head, require_no_secret
 from tests.receiver import receiver
 from tests.tiny import PLAIN
 
-HOOK_SECRET = "the-key-of-the-hooks-signature"
-
-
-def written_below(folder: Path) -> dict[str, bytes]:
-    """Every plain file of a cluster that still writes."""
-    found = {}
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file() and not path.is_symlink():
-                found[str(path)] = path.read_bytes()
-        except FileNotFoundError:
-            continue  # removed since it was listed
-    return found
+HOOK_SECRET = secrets.token_hex(16)
 
 
 @pytest.mark.cluster
@@ -65,8 +54,7 @@ def test_a_tick_on_ray_with_its_store_on_s3_leaves_no_credential_anywhere(
         "output": "".join((done.stdout, done.stderr, again.stdout, again.stderr)).encode(),
         "webhook": body + json.dumps(headers).encode(),
         **{entry.key: s3_storage.read(entry.key) for entry in s3_storage.list()},
-        **written_below(head.folder),
+        **head.written(),
     }
     assert any("worker" in name and name.endswith(".out") for name in said)
-    for secret in (s3_server.secret_key, HOOK_SECRET, TOKEN):
-        assert [name for name, data in said.items() if secret.encode() in data] == []
+    require_no_secret(said, s3_server.secret_key, HOOK_SECRET, TOKEN)

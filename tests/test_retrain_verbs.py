@@ -74,8 +74,9 @@ class Shop:
         return out + err
 
     def everything(self) -> dict[str, bytes]:
-        """All that is stored, but for who was at work last."""
-        keys = [entry.key for entry in self.storage.list() if "/lease/" not in entry.key]
+        """All that is stored, but for who was at work last, and when."""
+        work = re.compile(r"champions/\w+/(lease/|schedule\.json$)")
+        keys = [entry.key for entry in self.storage.list() if not work.match(entry.key)]
         return {key: self.storage.read(key) for key in keys}
 
 

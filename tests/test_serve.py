@@ -9,7 +9,6 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from threading import Thread
 
@@ -201,15 +200,13 @@ def test_an_address_that_cannot_be_had_is_one_line(tmp_path):
 def test_serving_ends_with_ctrl_c_and_says_where_it_is(tmp_path):
     open_storage(str(tmp_path)).write("index.html", b"page")
     program = (
+        # A shell's background jobs ignore SIGINT, and so would their children.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys; from pipeline.serve import serve; from pipeline.storage import open_storage\n"
         "serve(open_storage(sys.argv[1]), port=0, say=lambda t: print(t, flush=True))"
     )
     command = [sys.executable, "-W", "error", "-c", program, str(tmp_path)]
-    # A shell's background jobs ignore SIGINT, and so would their children.
-    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=listening
-    ) as child:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         said = child.stdout.readline()
         address = next(word for word in said.split() if word.startswith("http://127.0.0.1:"))
