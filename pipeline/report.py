@@ -29,6 +29,8 @@ from pipeline.storage import Storage
 from pipeline.values import from_json
 
 TEMPLATES = Path(__file__).parent / "templates"
+RESULTS = "results.html"
+"""The page of the results table, in the storage's root."""
 
 
 def run_page(
@@ -81,8 +83,11 @@ def storage_page(
     datasets: Mapping[str, Manifest | None] | None = None,
     studies: Sequence[StudyRow] = (),
     champions: Sequence[str] = (),
+    *,
+    results: str = "",
 ) -> str:
     """The way in: all runs, searches, and data sets by path (None: its manifest is damaged).
+    ``results``: the page of the results table, where there is one.
 
     Runs that bear the name of a search are its trials: they are counted, and on its own page.
     """
@@ -95,6 +100,7 @@ def storage_page(
         datasets=datasets or {},
         studies=studies,
         champions=champions,
+        results=results,
     )
 
 
@@ -125,8 +131,9 @@ def write_storage_page(storage: Storage) -> str:
     """Writes the storage's index.html from its runs and data sets, and returns its key."""
     champions = [c for c in storage.folders(CHAMPIONS) if storage.exists(f"{CHAMPIONS}/{c}/{PAGE}")]
     page = storage_page(
-        list_runs(storage), list_datasets(storage), list_studies(storage), champions
-    )
+        list_runs(storage), list_datasets(storage), list_studies(storage), champions,
+        results=RESULTS if storage.exists(RESULTS) else "",
+    )  # fmt: skip
     storage.write(PAGE, page.encode())
     return PAGE
 

@@ -18,13 +18,13 @@ from pipeline.findings import read_findings
 from pipeline.listing import list_runs, list_studies
 from pipeline.measures.counts import wilson
 from pipeline.records import Result, RunRecord, read_record, run_path
-from pipeline.report import duration, render
+from pipeline.report import RESULTS, duration, render
 from pipeline.storage import Storage
 from pipeline.study import study_path
 from pipeline.values import STRICT
 
 ITEMS = Path(__file__).parent / "results.yaml"
-MARKDOWN, PAGE = "RESULTS.md", "results.html"
+MARKDOWN = "RESULTS.md"
 MISSING = {
     "data": "its data is not at hand here and is fetched or put into DRAW_DATA by whoever runs",
     "": "not run yet",
@@ -242,5 +242,5 @@ def write_results(storage: Storage) -> list[Row]:
     table = rows(storage, read_items())
     storage.write(MARKDOWN, markdown(table).encode())
     reached = sum(not row.answers or any(a.run for a in row.answers) for row in table)
-    storage.write(PAGE, render("results.html", rows=table, reached=reached).encode())
+    storage.write(RESULTS, render("results.html", rows=table, reached=reached).encode())
     return table

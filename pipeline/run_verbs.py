@@ -148,7 +148,8 @@ def report(options: argparse.Namespace, terminal: Terminal) -> Any:
 
 
 def results(options: argparse.Namespace, terminal: Terminal) -> Any:
-    from pipeline.results import MARKDOWN, PAGE, markdown, write_results
+    from pipeline.report import RESULTS
+    from pipeline.results import MARKDOWN, markdown, write_results
 
     storage = storage_of(options)
     table = write_results(storage)
@@ -157,6 +158,6 @@ def results(options: argparse.Namespace, terminal: Terminal) -> Any:
             Path(options.out).write_text(markdown(table), encoding="utf-8")
         except OSError as fault:
             raise DataError(f"{options.out}: {fault.strerror}; give another --out") from None
-    for name in (PAGE, MARKDOWN):
+    for name in (RESULTS, MARKDOWN):
         terminal.say(storage.address(name))
     return [to_plain(row) for row in table]

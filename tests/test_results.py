@@ -9,6 +9,7 @@ from scipy.stats import binomtest
 
 from pipeline.job_file import read_job
 from pipeline.records import RECORD, RunRecord, run_path
+from pipeline.report import write_storage_page
 from pipeline.results import Item, markdown, read_items, rows, share, write_results
 from pipeline.run import run
 from pipeline.storage import Storage, open_storage
@@ -109,6 +110,7 @@ def test_page_and_markdown_hold_every_row_and_nothing_of_a_run_is_markup(made):
     assert answered
     assert all(run in page for run in answered)
     assert "<script" not in page
+    assert 'href="results.html"' in storage.read(write_storage_page(storage)).decode()
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line[:1] == "|"}
     assert widths == {10}
     evil = replace(table[0].item, what="<b>|")
