@@ -205,7 +205,7 @@ def _settled(result: Any, placement: Placement) -> Outcome:
         log.error("%s", fault)
         raise ClusterError(
             f"{placement.workers} workers could not be joined, tried {PATIENCE} times: "
-            f"{str(fault).strip().splitlines()[-1]}; see what `python -m pipeline doctor` says"
+            f"{_last_line(fault)}; see what `python -m pipeline doctor` says"
         )
     if isinstance(result, TrainingFailedError):
         failures = getattr(result, "worker_failures", {})
@@ -214,7 +214,7 @@ def _settled(result: Any, placement: Placement) -> Outcome:
             if isinstance(cause, PipelineError):
                 raise cause
         log.error("%s", result)
-        first = str(next(iter(failures.values()), result)).strip().splitlines()[-1]
+        first = _last_line(next(iter(failures.values()), result))
         raise TrainingError(
             f"a worker failed more often than cluster.max_failures allows: {first}; "
             "run the same command again to go on from the last checkpoint"
@@ -225,3 +225,7 @@ def _settled(result: Any, placement: Placement) -> Outcome:
     if not result.finished:
         raise interrupted(result)
     return result
+
+
+def _last_line(fault: Any) -> str:
+    return (str(fault).strip().splitlines() or [type(fault).__name__])[-1]

@@ -49,7 +49,8 @@ KINDS = {
     ),
     "answers": Kind(find=answers, fits=lambda run: classifies(run.model), needs="class answers"),
     "against": Kind(
-        find=against, fits=lambda run: True, needs="", option="--against RUN",
+        find=against, fits=lambda run: run.model.measure().likelihood != "adversarial",
+        needs="a loss that orders models", option="--against RUN",
         asked=lambda wanted: wanted.against is not None,
     ),
     "classes": Kind(

@@ -1,14 +1,13 @@
 """Whether workers on different nodes of a cluster can add up numbers, as training makes them."""
 
 import time
-import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from pipeline.cluster import start_ray, stop_ray
 from pipeline.errors import ClusterError
-from pipeline.storage import PREFLIGHT, open_storage
+from pipeline.storage import open_storage
 
 NUMBERS = 1 << 20
 """Of four bytes, in the sum."""
@@ -54,13 +53,13 @@ def between_processes(backend: str, rank: str, world: str, folder: str) -> dict[
 def between_nodes(url: str) -> dict[str, Any]:
     """Ray Train's workers, one on each node that has GPUs, or else cores.
 
-    ``url`` is a storage that all nodes reach; Ray's notes are gone from it afterwards.
+    ``url`` is a folder of a storage that all nodes reach, for Ray's notes. Raises ClusterError
+    where no node is up, or something else is at work on all cores or GPUs of one.
     """
-    notes = open_storage(url).below(f"{PREFLIGHT}/{uuid.uuid4().hex}")
-    filesystem, root = notes.arrow()
+    filesystem, root = open_storage(url).arrow()
     start_ray()
     import ray
-    from ray.train import RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     from pipeline.gloo import NodeTorchConfig
@@ -68,22 +67,31 @@ def between_nodes(url: str) -> dict[str, Any]:
     try:
         offers = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpu = any(offer.get("GPU") for offer in offers)
-        world = sum(bool(offer.get("GPU" if gpu else "CPU")) for offer in offers)
-        backend = "nccl" if gpu else "gloo"
+        kind, backend = ("GPU", "nccl") if gpu else ("CPU", "gloo")
+        world = sum(bool(offer.get(kind)) for offer in offers)
+        free = ray.available_resources().get(kind, 0)
+        if free < world or not world:
+            raise ClusterError(
+                f"{world} nodes with {kind}s, of which {free:g} {kind}s are free; try again when "
+                "no job holds them, or start a worker node"
+            )
         trainer = TorchTrainer(
             _loop,
             scaling_config=ScalingConfig(
                 num_workers=world, use_gpu=gpu, placement_strategy="STRICT_SPREAD"
             ),
             torch_config=NodeTorchConfig(backend=backend, timeout_s=PATIENCE_S),
-            run_config=RunConfig(name="doctor", storage_path=root, storage_filesystem=filesystem),
+            run_config=RunConfig(
+                name="doctor",
+                storage_path=root,
+                storage_filesystem=filesystem,
+                failure_config=FailureConfig(controller_failure_limit=0),
+            ),
         )
         seconds = trainer.fit().return_value
         return {"backend": backend, "world": world, "seconds": seconds}
     finally:
         stop_ray()
-        for entry in list(notes.list()):
-            notes.delete(entry.key)
 
 
 def _loop() -> float:

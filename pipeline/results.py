@@ -14,8 +14,9 @@ import yaml
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from pipeline.errors import DataError
 from pipeline.findings import read_findings
-from pipeline.listing import list_runs, list_studies
+from pipeline.listing import list_runs, list_studies, read_optional
 from pipeline.measures.counts import wilson
 from pipeline.records import Result, RunRecord, read_record, run_path
 from pipeline.report import RESULTS, duration, render
@@ -115,8 +116,9 @@ def _of_study(storage: Storage, job: str) -> Answer:
     if not done:
         return Answer(job=job, found=f"{MISSING['']}: python -m pipeline run jobs/{job}.yaml")
     best = done[-1]
+    value = "of no trial" if best.best is None else f"{best.best:.4g} on validation"
     return Answer(
-        job=job, found=f"best {best.metric} {best.best:.4g} on validation", run=best.id,
+        job=job, found=f"best {best.metric} {value}", run=best.id,
         setting=f"{best.trials} trials", page=f"{study_path(best.id)}/index.html",
     )  # fmt: skip
 
@@ -141,28 +143,37 @@ def _setting(record: RunRecord) -> str:
 
 
 def _data(storage: Storage, record: RunRecord) -> str:
-    """How many training examples there were, and of which source."""
-    manifest = json.loads(storage.read(f"{record.dataset}/manifest.json"))
-    return f"{manifest['splits']['train']:,} {manifest['name']}"
+    data = read_optional(storage, f"{record.dataset}/manifest.json")
+    if data is None:
+        return f"{record.dataset}: gone since"
+    return "{splits[train]:,} {name}".format(**json.loads(data))
 
 
 def _bound(_storage: Storage, record: RunRecord) -> str:
+    """The bound; of a model that pays for answers too, the bound alone, its error not known."""
     test = record.results["test"]
+    alone = test.terms.get("bound")
+    nats = alone if isinstance(alone, float) else test.loss
+    around = "" if isinstance(alone, float) else f" ± {1.96 * test.stderr:.2f}"
     chance = "" if test.chance is None else f"; a coin {test.chance:.1f}"
     return (
-        f"{test.loss:.2f} ± {1.96 * test.stderr:.2f} nats ({test.target}; "
-        f"{test.nats_per_dimension:.4f} a dimension{chance})"
+        f"{nats:.2f}{around} nats ({test.target}; {nats / test.dimensions:.4f} a dimension{chance})"
     )
 
 
 def share(result: Result, *, right: bool) -> str:
-    """The share of right, or wrong, answers in per cent with Wilson's 95 % interval."""
+    """The share of right, or wrong, answers in per cent with Wilson's 95 % interval.
+
+    Without one for a text: its examples are pieces, its answers characters that hang together.
+    """
     if result.error is None:
         return "–"
+    word = "right" if right else "error"
+    if result.likelihood == "characters":
+        return f"{1 - result.error if right else result.error:.2%} {word}"
     wrong = round(result.error * result.examples)
     hits = result.examples - wrong if right else wrong
     low, high = wilson(hits, result.examples)
-    word = "right" if right else "error"
     return f"{hits / result.examples:.2%} ({low:.2%} to {high:.2%}) {word}"
 
 
@@ -199,7 +210,10 @@ def _players(_storage: Storage, record: RunRecord) -> str:
 def _found(storage: Storage, record: RunRecord, kind: str, options: str = "") -> str:
     """The findings of a kind, or the command that makes them."""
     home = storage.below(run_path(record.id))
-    known = [finding for finding, _ in read_findings(home) if finding.name.startswith(kind)]
+    try:
+        known = [finding for finding, _ in read_findings(home) if finding.name.startswith(kind)]
+    except DataError as fault:
+        return str(fault)
     told = [f"{label}: {text}" for finding in known for label, text in finding.rows]
     return "; ".join(told) or f"python -m pipeline measure {record.id} {kind}{options}"
 

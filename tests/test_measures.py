@@ -97,14 +97,17 @@ def test_findings_and_pictures_are_stored_and_on_the_page(place, opened, capsys)
     capsys.readouterr()
     assert main(words) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert list(shown) == FITTING["model_2"]
-    assert shown["importance"]["value"]["weighted"]["examples"] == 5
-    assert shown["answers"]["value"]["examples"] == 5
+    assert [name.partition("-")[0] for name in shown] == FITTING["model_2"]
+    assert shown["importance-first5-k3"]["value"]["weighted"]["examples"] == 5
+    assert shown["importance-first5-k3"]["value"]["target"].startswith("bernoulli, ")
+    assert shown["answers-first5"]["value"]["examples"] == 5
     home = open_storage(f"file://{place}/storage").below(f"runs/{run}")
     stored = {finding.name: files for finding, files in read_findings(home)}
     assert sorted(stored) == sorted(shown)
-    assert {name for files in stored.values() for name in files} == {"answers.png", "nearest.png"}
-    for name in ("answers", "nearest"):
+    assert {name for files in stored.values() for name in files} == {
+        "answers-first5.png", "nearest.png"
+    }  # fmt: skip
+    for name in ("answers-first5", "nearest"):
         pixels = np.asarray(Image.open(io.BytesIO(stored[name][f"{name}.png"])).convert("L"))
         assert pixels.std() > 5
     page = home.read("index.html").decode()
@@ -116,6 +119,8 @@ def test_findings_and_pictures_are_stored_and_on_the_page(place, opened, capsys)
         assert f'alt="{title} of {run}"' in page
     assert main(["measure", run, "importance", "--samples", "2", "--first", "3"]) == 0
     assert "test bound, K = 2" in " ".join(capsys.readouterr().err.split())
+    names = {finding.name for finding, _ in read_findings(home)}
+    assert names == {*stored, "importance-first3-k2"}  # none takes another's place
 
 
 def test_a_damaged_finding_is_named(tmp_path) -> None:

@@ -6,7 +6,15 @@ import torch
 from pydantic.dataclasses import dataclass
 
 from pipeline.contact_sheet import png
-from pipeline.measures.contract import Advance, Finished, Found, Wanted, batches, examples
+from pipeline.measures.contract import (
+    Advance,
+    Finished,
+    Found,
+    Wanted,
+    batches,
+    examples,
+    unlike_default,
+)
 from pipeline.measures.counts import wilson
 from pipeline.measures.matrix import matrix
 from pipeline.values import STRICT
@@ -73,4 +81,5 @@ def answers(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
         wrong=wrong, error=wrong / count, low=low, high=high,
     )  # fmt: skip
     shown = kinds <= MOST_CLASSES
-    return Found(value=value, files={"png": png(matrix(value.confusion, names))} if shown else {})
+    files = {"png": png(matrix(value.confusion, names))} if shown else {}
+    return Found(value=value, files=files, of=unlike_default(wanted, draws=False))

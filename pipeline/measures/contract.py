@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Protocol
 import torch
 from pydantic.dataclasses import dataclass as record
 
-from draw_model import Batch, Model, noise
+from draw_model import Batch, Measure, Model, noise
 from pipeline.job import Job
 from pipeline.loader import Loader, open_loader
 from pipeline.manifest import Manifest
 from pipeline.publish import finished_run
+from pipeline.records import target
 from pipeline.storage import Storage
 from pipeline.values import STRICT
 
@@ -157,3 +158,17 @@ def imagines(model: Model) -> bool:
 
 def fake(model: Model) -> Batch:
     return model.fake_batch(2).to(next(model.parameters()).device)
+
+
+def pixels(measure: Measure, binarisation: str) -> str:
+    """The target of a bound on the pixels alone: the loss of Model II has the classes in too."""
+    return target(measure.likelihood.partition(" and ")[0], binarisation)
+
+
+def unlike_default(wanted: Wanted, *, draws: bool) -> str:
+    """What tells a finding on other examples (or with other ``draws``) from the one that is made
+    by default, so that neither takes the other's place."""
+    first = "" if wanted.first is None else f"first{wanted.first}"
+    split = "" if wanted.split == Wanted.split else wanted.split
+    samples = f"k{wanted.samples}" if draws and wanted.samples != Wanted.samples else ""
+    return "-".join(part for part in (split, first, samples) if part)

@@ -17,9 +17,10 @@ from pipeline.measures.contract import (
     Wanted,
     batches,
     examples,
+    pixels,
     spread,
+    unlike_default,
 )
-from pipeline.records import target
 from pipeline.values import STRICT
 
 
@@ -90,10 +91,11 @@ def importance(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
             plain=spread(plain_bounds),
             tighter=spread(plain_bounds - bounds),
             effective_samples=float(torch.cat(equal).mean()),
-            target=target(measure.likelihood, loader.binarisation),
+            target=pixels(measure, loader.binarisation),
             dimensions=measure.dimensions,
             chance=measure.chance,
-        )
+        ),
+        of=unlike_default(wanted, draws=True),
     )
 
 

@@ -13,9 +13,9 @@ from pipeline.measures.contract import (
     Spread,
     Wanted,
     batches,
+    pixels,
     spread,
 )
-from pipeline.records import target
 from pipeline.values import STRICT
 
 THOUSAND = 1000
@@ -69,7 +69,7 @@ def thousand(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
     return Found(
         value=OwnSamples(
             test=spread(torch.cat(test)),
-            target=target(measure.likelihood, loader.binarisation),
+            target=pixels(measure, loader.binarisation),
             sampled=spread(torch.cat(own)),
             drawn=DRAWS if bernoulli else MEANS,
             seed=wanted.seed,
