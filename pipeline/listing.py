@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import checkpoint
-from pipeline.errors import DataError, PipelineError
+from pipeline.errors import DataError, PipelineError, StorageError
 from pipeline.manifest import Manifest
 from pipeline.records import ATTEMPTS, METRICS, PAGE, RECORD, RunRecord, run_path
 from pipeline.storage import NotFound, Storage
@@ -109,6 +109,22 @@ def read_attempts(storage: Storage, run_id: str) -> list[dict[str, Any]]:
     """When, from which step and on what training was (re)started; None for what is not known."""
     run = storage.below(run_path(run_id))
     return [_attempt(run, entry.key) for entry in run.list(ATTEMPTS)]
+
+
+def whole_id(storage: Storage, folder: str, wanted: str) -> str:
+    """The one id in ``runs`` or ``studies`` that is this, or begins so.
+
+    Raises StorageError where it is none, or could be several.
+    """
+    ids = storage.folders(folder)
+    matching = [wanted] * (wanted in ids) or [one for one in ids if one.startswith(wanted)]
+    if len(matching) != 1:
+        there = ", ".join(matching or ids) or "none"
+        raise StorageError(
+            f"{storage.address(folder)}: {len(matching)} {folder} begin with {wanted!r}; "
+            f"name one of: {there}"
+        )
+    return matching[0]
 
 
 def read_optional(storage: Storage, key: str) -> bytes | None:

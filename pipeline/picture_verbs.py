@@ -4,13 +4,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DataError, JobError
-from pipeline.run_verbs import home_of, whole_id
+from pipeline.errors import JobError
+from pipeline.run_verbs import home_of, written
 from pipeline.terminal import Terminal
 
 
 def pictures(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline import gallery
+    from pipeline.listing import whole_id
     from pipeline.records import PICTURES
     from pipeline.report import write_run_page
 
@@ -20,14 +21,14 @@ def pictures(options: argparse.Namespace, terminal: Terminal) -> Any:
     if steps:
         drawn |= gallery.chosen_steps(run, steps)
     if options.beside:
-        other = gallery.open_finished(storage, whole_id(storage, options.beside))
+        other = gallery.open_finished(storage, whole_id(storage, "runs", options.beside))
         drawn |= gallery.beside(run, other)
     with terminal.stage("pictures") as advance:
         for done, (what, draw) in enumerate(gallery.PICTURES.items(), start=1):
             drawn |= draw(run)
             advance(done, len(gallery.PICTURES), what)
     if options.out:
-        files, page = _written(Path(options.out), drawn), None
+        files, page = written(Path(options.out), drawn), None
     else:
         for name, data in drawn.items():
             home.write(f"{PICTURES}/{name}", data)
@@ -46,13 +47,3 @@ def _steps(text: str | None) -> list[int]:
         return [int(word) for word in text.split(",")] if text is not None else []
     except ValueError:
         raise JobError(f"--steps {text}: write numbers of steps, as 4,7,9") from None
-
-
-def _written(folder: Path, drawn: dict[str, bytes]) -> list[str]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in drawn.items():
-            (folder / name).write_bytes(data)
-    except OSError as fault:
-        raise DataError(f"{folder}: {fault.strerror}; give another folder with --out") from None
-    return [str(folder / name) for name in drawn]

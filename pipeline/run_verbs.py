@@ -2,10 +2,11 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DataError, JobError, StorageError
+from pipeline.errors import DataError, JobError
 from pipeline.terminal import Terminal, result_rows
 from pipeline.values import to_plain
 from pipeline.verbs import storage_of
@@ -13,22 +14,22 @@ from pipeline.verbs import storage_of
 
 def home_of(options: argparse.Namespace) -> Any:
     """The folder of one run, by its id or a unique beginning of it."""
+    from pipeline.listing import whole_id
+
     storage = storage_of(options)
-    run = whole_id(storage, options.run)
+    run = whole_id(storage, "runs", options.run)
     return storage.below(f"runs/{run}"), run, storage
 
 
-def whole_id(storage: Any, wanted: str) -> str:
-    """The id of the one run that has it, or whose id begins so."""
-    ids = storage.folders("runs/")
-    matching = [wanted] * (wanted in ids) or [one for one in ids if one.startswith(wanted)]
-    if len(matching) != 1:
-        there = ", ".join(matching or ids) or "none"
-        raise StorageError(
-            f"{storage.address('runs/')}: {len(matching)} runs begin with {wanted!r}; "
-            f"name one of: {there}"
-        )
-    return matching[0]
+def written(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """Writes files into a folder of this machine; where they are."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+    except OSError as fault:
+        raise DataError(f"{folder}: {fault.strerror}; give another folder with --out") from None
+    return [str(folder / name) for name in files]
 
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
@@ -52,6 +53,7 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
 
 def measure(options: argparse.Namespace, terminal: Terminal) -> Any:
     """Measures a finished run; its findings by name."""
+    from pipeline.listing import whole_id
     from pipeline.measure import measure as measure_run
     from pipeline.measures.contract import Wanted, open_finished
 
@@ -62,7 +64,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> Any:
     home, run_id, storage = home_of(options)
 
     def opened(other: str | None) -> Any:
-        return None if other is None else open_finished(storage, whole_id(storage, other))
+        return None if other is None else open_finished(storage, whole_id(storage, "runs", other))
 
     wanted = Wanted(
         split=options.split,
@@ -96,14 +98,7 @@ def sample(options: argparse.Namespace, terminal: Terminal) -> Any:
         drawn = {TEXTS: _continued(options, model, run_id).encode()}
     if not drawn:
         raise JobError(f"{run_id}: this model imagines nothing; its page shows what it does")
-    folder = Path(options.out or f"samples-{run_id}-{options.seed}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in drawn.items():
-            (folder / name).write_bytes(data)
-    except OSError as fault:
-        raise DataError(f"{folder}: {fault.strerror}; give another folder with --out") from None
-    files = [str(folder / name) for name in drawn]
+    files = written(Path(options.out or f"samples-{run_id}-{options.seed}"), drawn)
     if TEXTS in drawn and not options.json:
         sys.stdout.write(drawn[TEXTS].decode() + "\n")
     terminal.say("\n".join(files))

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipeline.space import Values
 from pipeline.study import Report, TrialRecord
+from pipeline.wilson import wilson
 
 Z = 1.959964
 """Of a normal distribution, 95 % lie within ± this many standard deviations."""
@@ -143,7 +144,7 @@ def reached(trial: TrialRecord, amount: float | None, unit: str, mode: str) -> R
 def interval(value: float | None, stderr: float | None, metric: str) -> Interval | None:
     """The 95 % interval of a validation value, None where its standard error is not known.
 
-    An ``error`` is a share of n examples: Wilson's interval (1927), with n from the standard error
+    An ``error`` is a share of n examples: Wilson's interval, with n from the standard error
     √(p(1−p)/n). All others: ± 1.96 standard errors.
     """
     if value is None or stderr is None or not (known(value) and known(stderr)) or stderr < 0:
@@ -152,10 +153,7 @@ def interval(value: float | None, stderr: float | None, metric: str) -> Interval
         return (value - Z * stderr, value + Z * stderr)
     if stderr == 0 or not 0 < value < 1:
         return None
-    n = value * (1 - value) / stderr**2
-    centre = (value + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * math.sqrt(value * (1 - value) / n + Z * Z / (4 * n * n))
-    return (centre - half, centre + half)
+    return wilson(value, value * (1 - value) / stderr**2, Z)
 
 
 def cells(

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import DataError, JobError, StorageError
+from pipeline.errors import DataError, JobError
 from pipeline.job import Job
 from pipeline.job_file import dump_job
-from pipeline.listing import list_studies
+from pipeline.listing import list_studies, whole_id
 from pipeline.storage import Storage, open_storage
 from pipeline.study import (
     STUDIES,
@@ -82,7 +82,7 @@ def studies(storage: Storage, options: argparse.Namespace) -> Any:
 
 def study(storage: Storage, options: argparse.Namespace, terminal: Terminal) -> Any:
     """``study show | best | export | compare | report``."""
-    name = _named(storage, options.study)
+    name = whole_id(storage, STUDIES, options.study)
     home = storage.below(study_path(name))
     if options.action == "show":
         job, trials = read_study_job(home), read_trials(home)
@@ -104,7 +104,7 @@ def study(storage: Storage, options: argparse.Namespace, terminal: Terminal) -> 
     if options.action == "compare" and not options.other:
         raise JobError("study compare: --with OTHER is missing; name the study to compare with")
     if options.action == "compare":
-        page = write_comparison(storage, [name, _named(storage, options.other)])
+        page = write_comparison(storage, [name, whole_id(storage, STUDIES, options.other)])
     else:
         page = write_study_page(storage, name)
     terminal.say(storage.address(page))
@@ -149,16 +149,3 @@ def _line(trial: TrialRecord, job: Job) -> str:
         f"{trial.number:5} {trial.status:10} {value:>9} {trial.examples:>10,} examples "
         f"{trial.seconds:7.0f} s  {values}  {trial.reason}"
     )
-
-
-def _named(storage: Storage, beginning: str) -> str:
-    """The id of a study, from a unique beginning of it."""
-    ids = storage.folders(STUDIES)
-    found = [i for i in ids if i == beginning] or [i for i in ids if i.startswith(beginning)]
-    if len(found) != 1:
-        there = ", ".join(found or ids) or "none"
-        raise StorageError(
-            f"{storage.address(STUDIES)}: {len(found)} studies begin with {beginning!r}; "
-            f"name one of: {there}"
-        )
-    return found[0]

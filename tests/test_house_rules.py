@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = """
-errors values gate schedule retrain_values storage storage_file storage_s3_errors storage_s3 lease
+errors values wilson gate schedule retrain_values storage storage_file storage_s3_errors storage_s3
+lease
 manifest records ending champion retrain_due retrain_manual
 fetch sources.contract sources.synthetic sources.mnist sources.fashion_mnist
 sources.binarised_mnist sources.canvas sources.cluttered sources.two_digits

@@ -1,28 +1,22 @@
 """What can be said of counts: pure statistics, with their intervals and p values."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import special
 
+from pipeline import wilson as of_shares
+
 
 def wilson(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a proportion (E. B. Wilson, JASA 22, 1927), 0 ≤ count ≤ total.
-
-    (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n), z the normal quantile of ``confidence``.
-    It says something also of no errors at all. Raises ValueError for
-    other counts, and a total of 0.
-    """
+    """Wilson's interval of a proportion, 0 ≤ count ≤ total; it says something also of no errors
+    at all. Raises ValueError for other counts, and a total of 0."""
     if not 0 <= count <= total or total == 0:
         raise ValueError(f"{count} of {total} is no proportion")
-    z, p = float(special.ndtri((1 + confidence) / 2)), count / total
-    centre = p + z**2 / (2 * total)
-    half = z * math.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
+    z = float(special.ndtri((1 + confidence) / 2))
+    low, high = of_shares.wilson(count / total, total, z)
     # At the ends the formula gives 0 and 1 but for rounding.
-    low = 0.0 if count == 0 else (centre - half) / (1 + z**2 / total)
-    high = 1.0 if count == total else (centre + half) / (1 + z**2 / total)
-    return low, high
+    return (0.0 if count == 0 else low), (1.0 if count == total else high)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
