@@ -1,6 +1,7 @@
 """What the verb about pictures does; it returns plain values for ``--json``."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,22 @@ from pipeline.terminal import Terminal
 
 
 def pictures(options: argparse.Namespace, terminal: Terminal) -> Any:
+    import torch
+
     from pipeline import gallery
+    from pipeline.finished import open_finished
     from pipeline.listing import whole_id
     from pipeline.records import PICTURES
     from pipeline.report import write_run_page
 
+    opened = partial(open_finished, device=torch.device("cpu"))  # a few pictures of each kind
     home, run_id, storage = home_of(options)
-    run, steps = gallery.open_finished(storage, run_id), _steps(options.steps)
+    run, steps = opened(storage, run_id), _steps(options.steps)
     drawn: dict[str, bytes] = {}
     if steps:
         drawn |= gallery.chosen_steps(run, steps)
     if options.beside:
-        other = gallery.open_finished(storage, whole_id(storage, "runs", options.beside))
+        other = opened(storage, whole_id(storage, "runs", options.beside))
         drawn |= gallery.beside(run, other)
     with terminal.stage("pictures") as advance:
         for done, (what, draw) in enumerate(gallery.PICTURES.items(), start=1):

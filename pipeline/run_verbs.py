@@ -53,9 +53,10 @@ def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
 
 def measure(options: argparse.Namespace, terminal: Terminal) -> Any:
     """Measures a finished run; its findings by name."""
+    from pipeline.finished import open_finished
     from pipeline.listing import whole_id
     from pipeline.measure import measure as measure_run
-    from pipeline.measures.contract import Wanted, open_finished
+    from pipeline.measures.contract import Wanted
 
     for name in ("samples", "first", "count"):
         value = getattr(options, name)

@@ -15,7 +15,8 @@ from torch import Tensor
 from draw_model.attention import Window, read, write
 from pipeline.__main__ import main
 from pipeline.captions import FIGURES
-from pipeline.gallery.finished import codes, imagine, open_finished
+from pipeline.finished import open_finished
+from pipeline.gallery.codes import codes, imagine
 from pipeline.gallery.paths import linear, spherical, walk
 from pipeline.gallery.plane import quantiles
 from pipeline.gallery.steps import VALUES, Progress, varied
@@ -227,7 +228,7 @@ def test_the_codes_of_a_vae_are_those_of_its_first_test_images(place: Path) -> N
     storage = open_storage(f"file://{place}/storage")
     (id,) = (run for run in storage.folders("runs") if run.startswith("a_vae"))
     run = open_finished(storage, id)
-    mu, _ = run.model.encode(run.examples(3).x)
+    mu, _ = run.model.encode(run.first_tests(3).x)
     torch.testing.assert_close(codes(run, 3), mu.detach())
     torch.testing.assert_close(imagine(run, mu)[0], run.model.generate({"z": mu})["images"][0])
 

@@ -10,8 +10,9 @@ from torch.distributions import MultivariateNormal, Normal
 
 from draw_model import Batch, Measure, Model, Terms, noise
 from draw_model.gaussian import log_ratio
+from pipeline.finished import Finished
 from pipeline.loader import model_of
-from pipeline.measures.contract import Finished, Wanted, batches
+from pipeline.measures.contract import Wanted, batches
 from pipeline.measures.importance import Importance, effective, importance, log_mean_bound
 from tests.tiny import prepared, tiny_job
 

@@ -12,10 +12,11 @@ from PIL import Image
 from pipeline.__main__ import main
 from pipeline.errors import DataError, JobError
 from pipeline.findings import MEASURES, read_findings
+from pipeline.finished import Finished, open_finished
 from pipeline.job_file import check_job, dump_job
 from pipeline.loader import open_loader
 from pipeline.measure import KINDS, chosen
-from pipeline.measures.contract import Finished, Wanted, batches, open_finished
+from pipeline.measures.contract import Wanted, batches
 from pipeline.measures.nearest import search
 from pipeline.measures.text import CHARACTERS, TEMPERATURES
 from pipeline.storage import open_storage

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from draw_model import Dcgan
+from pipeline.finished import Finished
 from pipeline.gallery.draws import means_and_draws
-from pipeline.gallery.finished import Finished, open_finished
 from pipeline.gallery.paths import interpolation, latent_walk
 from pipeline.gallery.plane import latent_grid, latent_scatter
 from pipeline.gallery.steps import beside, chosen_steps, effect_of_steps
@@ -37,9 +37,7 @@ def missing(run: Finished) -> list[str]:
 
 __all__ = [
     "PICTURES",
-    "Finished",
     "beside",
     "chosen_steps",
     "missing",
-    "open_finished",
 ]

@@ -2,7 +2,8 @@
 
 from draw_model import noise
 from pipeline.contact_sheet import png
-from pipeline.gallery.finished import Finished, imagine, prior
+from pipeline.finished import Finished
+from pipeline.gallery.codes import has_codes, imagine, prior
 from pipeline.pictures import reconstructions
 
 SHOWN = 16
@@ -11,9 +12,11 @@ SHOWN = 16
 def means_and_draws(run: Finished) -> dict[str, bytes]:
     """``samples_drawn.png``, of models with Bernoulli pixels."""
     bernoulli = run.model.measure().likelihood.startswith("bernoulli")
-    if not (run.has_codes and bernoulli):
+    if not (has_codes(run) and bernoulli):
         return {}
     means = imagine(run, prior(run, SHOWN)["z"])
-    chance = noise.uniform(run.seed, "pictures/bernoulli", 0, range(SHOWN), tuple(run.model.shape))
+    chance = noise.uniform(
+        run.job.train.seed, "pictures/bernoulli", 0, range(SHOWN), tuple(run.model.shape)
+    )
     drawn = (chance < means).float()
     return {"samples_drawn.png": png(reconstructions(means, drawn, 8, ("means", "drawn")))}

@@ -7,7 +7,8 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.contact_sheet import enlarged, framed, gif, pixels_of, png, scale_of, sheet
-from pipeline.gallery.finished import Finished, codes, imagine
+from pipeline.finished import Finished
+from pipeline.gallery.codes import codes, has_codes, imagine
 
 COLUMNS = 10
 PAIRS = 3
@@ -52,7 +53,7 @@ def walk(points: Tensor, leg: int) -> Tensor:
 
 def interpolation(run: Finished) -> dict[str, bytes]:
     """``interpolation.png``: a pair of rows for each pair of codes, straight and along an arc."""
-    if not run.has_codes or len(points := codes(run, 2 * PAIRS)) < 2:
+    if not has_codes(run) or len(points := codes(run, 2 * PAIRS)) < 2:
         return {}
     shares = torch.linspace(0, 1, COLUMNS)
     ways = {"straight": linear, "arc": spherical}
@@ -65,7 +66,7 @@ def interpolation(run: Finished) -> dict[str, bytes]:
 
 def latent_walk(run: Finished) -> dict[str, bytes]:
     """``walk.gif`` with every picture of the walk, ``walk.png`` with every tenth."""
-    if not run.has_codes or len(points := codes(run, POINTS)) < 2:
+    if not has_codes(run) or len(points := codes(run, POINTS)) < 2:
         return {}
     images = imagine(run, walk(points, LEG))
     legs, tenth = len(points) - 1, LEG // 10

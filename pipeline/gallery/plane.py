@@ -21,7 +21,8 @@ from pipeline.contact_sheet import (
     scale_of,
     sheet,
 )
-from pipeline.gallery.finished import Finished, codes, imagine
+from pipeline.finished import Finished
+from pipeline.gallery.codes import codes, imagine
 
 SIDE = 15
 """Pictures along either number."""
@@ -55,7 +56,7 @@ def latent_scatter(run: Finished) -> dict[str, bytes]:
     """``latent_scatter.png``: means of the posteriors of test images, by class."""
     if not _is_plane(run):
         return {}
-    batch = run.examples(DOTS)
+    batch = run.first_tests(DOTS)
     assert batch.y is not None
     points, y = codes(run, DOTS).numpy(), batch.y.numpy()
     ink: dict[Any, str] = {
@@ -68,7 +69,7 @@ def latent_scatter(run: Finished) -> dict[str, bytes]:
         for share in (0.5, 0.95):
             radius = float(np.sqrt(-2 * np.log(1 - share)))
             axes.add_patch(Circle((0, 0), radius, fill=False, color=_hex(TEXT), alpha=0.6))
-        for k, name in enumerate(run.classes):
+        for k, name in enumerate(run.manifest.classes):
             axes.scatter(
                 points[y == k, 0], points[y == k, 1], s=12, alpha=0.8, linewidths=0,
                 color=COLOURS[k % len(COLOURS)], marker=MARKERS[k % len(MARKERS)], label=name,

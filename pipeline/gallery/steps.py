@@ -28,7 +28,8 @@ from pipeline.contact_sheet import (
     with_legend,
 )
 from pipeline.errors import JobError
-from pipeline.gallery.finished import AT_ONCE, Finished, imagine, prior
+from pipeline.finished import Finished
+from pipeline.gallery.codes import AT_ONCE, imagine, prior
 from pipeline.pictures import WRITE, Geometry, sequence
 
 VALUES = (-3.0, -1.5, 0.0, 1.5, 3.0)
@@ -60,7 +61,7 @@ def effect_of_steps(run: Finished) -> dict[str, bytes]:
     if not isinstance(run.model, Draw):
         return {}
     z = prior(run, 1)["z"][0]  # (T, Z)
-    drawn = noise.normal(run.seed, "pictures/direction", 0, range(1), tuple(z.shape))[0]
+    drawn = noise.normal(run.job.train.seed, "pictures/direction", 0, range(1), tuple(z.shape))[0]
     directions = drawn / drawn.norm(dim=1, keepdim=True)
     plain = z - (z * directions).sum(1, keepdim=True) * directions
     shown = spread(len(z), 10)
@@ -91,7 +92,7 @@ def chosen_steps(run: Finished, steps: Sequence[int]) -> dict[str, bytes]:
     last = made["canvases"].shape[1]
     if not steps or min(steps) < 1 or max(steps) > last:
         asked = ",".join(map(str, steps))
-        raise JobError(f"--steps {asked}: {run.id} draws in {last} steps; write 1 to {last}")
+        raise JobError(f"--steps {asked}: {run.run} draws in {last} steps; write 1 to {last}")
     picture = sequence(
         made["canvases"],
         made.get("read_windows"),
@@ -126,7 +127,7 @@ def _block(run: Finished, made: Pictures, columns: int, margin: bool) -> Image.I
     progress = Progress.of(_samples(run, AT_ONCE)["canvases"], start)
     words = "with" if windows else "without"
     curves = _strip(progress, whole.width, columns)
-    return titled(stacked([whole, curves], gap=2), f"{run.id}: writes {words} attention")
+    return titled(stacked([whole, curves], gap=2), f"{run.run}: writes {words} attention")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +153,7 @@ class Progress:
 def _samples(run: Finished, count: int) -> Pictures:
     """Samples that come about in steps. Raises JobError for a model without."""
     if not isinstance(run.model, Draw):
-        raise JobError(f"{run.id}: this model does not draw in steps; name a run of DRAW")
+        raise JobError(f"{run.run}: this model does not draw in steps; name a run of DRAW")
     return run.model.generate(prior(run, count))
 
 

@@ -22,7 +22,7 @@ from pipeline.contact_sheet import (
     titled,
     with_legend,
 )
-from pipeline.gallery.finished import Finished
+from pipeline.finished import Finished
 from pipeline.pictures import NAMES, READ, WRITE, Geometry
 
 ZOOMS = (1.0, 0.5, 0.25)
@@ -79,7 +79,7 @@ def zoom(run: Finished) -> dict[str, bytes]:
     n = window_size(run)
     if n is None:
         return {}
-    image = run.examples(1).x[0]  # (C, H, W)
+    image = run.first_tests(1).x[0]  # (C, H, W)
     window = zooms(image, n)
     f_y, f_x = filters(window, *image.shape[1:])
     patches = read(f_y, f_x, window.gamma, image.expand(len(ZOOMS), -1, -1, -1))
@@ -107,7 +107,7 @@ def filter_picture(run: Finished) -> dict[str, bytes]:
     n = window_size(run)
     if n is None:
         return {}
-    batch = run.examples(1)
+    batch = run.first_tests(1)
     made = run.model.reconstruct(batch)
     steps = spread(made["canvases"].shape[1], COLUMNS)
     blocks = []

@@ -2,59 +2,20 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from pydantic.dataclasses import dataclass as record
 
-from draw_model import Batch, Measure, Model, noise
-from pipeline.job import Job
-from pipeline.loader import Loader, open_loader
-from pipeline.manifest import Manifest
-from pipeline.publish import finished_run
+from draw_model import Batch, Measure, Model
+from pipeline.finished import Finished
+from pipeline.loader import Loader
 from pipeline.records import target
-from pipeline.storage import Storage
 from pipeline.values import STRICT
 
 Advance = Callable[[int, int], None]
 """Called with (done, of how many)."""
-BLOCK = 6 * noise.BLOCK
-"""Samples that are imagined at once: canvases of 32 steps of 3 × 54 × 54 take 215 MB."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finished:
-    """A finished run, ready to be asked: its model evaluates on ``device``."""
-
-    storage: Storage
-    run: str
-    job: Job
-    manifest: Manifest
-    model: Model
-    device: torch.device
-
-    def loader(self, split: str, batch_size: int | None = None) -> Loader:
-        """The split in order, read as the run's job reads it."""
-        shapes = self.model.noise_shapes()
-        return open_loader(
-            self.job, self.manifest, self.storage, split, shapes, batch_size=batch_size
-        )
-
-    def precision(self) -> AbstractContextManager[Any]:
-        """The region in which the model computes as it did in training."""
-        wanted = self.job.train.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=wanted)
-
-    def images(self, count: int, seed: int) -> Iterator[torch.Tensor]:
-        """The first ``count`` samples of ``seed`` in blocks (b, C, H, W), as ``Model.sample``."""
-        shapes = self.model.noise_shapes()
-        for first in range(0, count, BLOCK):
-            places = range(first, min(first + BLOCK, count))
-            draws = noise.draw(shapes, seed, "sample", 0, places)
-            made = self.model.generate({k: v.to(self.device) for k, v in draws.items()})
-            yield made["images"].float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,16 +71,6 @@ def spread(values: torch.Tensor) -> Spread:
     return Spread(
         examples=count, mean=float(values.mean()), stderr=sigma / math.sqrt(count), sigma=sigma,
         most=float(values.max()),
-    )  # fmt: skip
-
-
-def open_finished(storage: Storage, run: str) -> Finished:
-    """A run by its whole id. Raises DataError where it is not finished or is damaged."""
-    job, manifest, model = finished_run(storage, run)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Finished(
-        storage=storage, run=run, job=job, manifest=manifest, model=model.to(device).eval(),
-        device=device,
     )  # fmt: skip
 
 
