@@ -17,6 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from pipeline.errors import DataError
+from pipeline.optimizer import averaged, exchange
 from pipeline.records import CHECKPOINTS
 from pipeline.storage import NotFound, Storage
 from pipeline.values import STRICT, from_json, to_json
@@ -59,12 +60,17 @@ def folder(step: int) -> str:
 
 
 def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer, state: State) -> dict[str, bytes]:
-    """The files of a checkpoint, without the one that commits it."""
-    return {
-        MODEL: save(_contiguous(model.state_dict())),
-        OPTIMIZER: save(_contiguous(flatten(optimizer))),
-        STATE: to_json(state),
-    }
+    """The files of a checkpoint, without the one that commits it.
+
+    The model's file has the weights that are to be used: averaged ones, where training keeps an
+    average. Those that it goes on from are then in the optimiser's file.
+    """
+    with averaged(optimizer):
+        return {
+            MODEL: save(_contiguous(model.state_dict())),
+            OPTIMIZER: save(_contiguous(flatten(optimizer))),
+            STATE: to_json(state),
+        }
 
 
 def commit(run: Storage, step: int, files: dict[str, bytes], keep: Iterable[int]) -> None:
@@ -144,10 +150,11 @@ def latest(run: Storage, run_id: str) -> tuple[State, dict[str, bytes]] | None:
 def restore(
     files: dict[str, bytes], model: nn.Module, optimizer: torch.optim.Optimizer | None = None
 ) -> None:
-    """Puts the weights, and the optimiser's state, back where they were."""
+    """Puts the weights back that are to be used; with an optimiser, all as training left it."""
     model.load_state_dict(load(files[MODEL]))
     if optimizer is not None:
         unflatten(optimizer, load(files[OPTIMIZER]))
+        exchange(optimizer)
 
 
 def flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

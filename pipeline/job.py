@@ -100,6 +100,13 @@ class Train:
     """Steps over which the learning rate climbs in a straight line to its value."""
     clip_norm: Rate | None = 5.0
     """Largest norm of the whole gradient; null leaves it as it is."""
+    weight_decay: Annotated[float, Field(ge=0, lt=1e3, allow_inf_nan=False)] = 0.0
+    """Each step first shrinks all weights by the learning rate × this, whatever the optimiser
+    (decoupled, Loshchilov & Hutter 2019)."""
+    average: Fraction = 0.0
+    """0, or the decay of a moving average of the weights over the steps (Polyak & Juditsky 1992),
+    as 0.999: the average is what is validated, kept and published. Batch norm's moving means are
+    not averaged again."""
     precision: Literal["float32", "bfloat16"] = "float32"
     validate_every_steps: Positive | None = None
     """Cadence of validation; null means once an epoch."""
@@ -180,6 +187,9 @@ class Job:
 
 FORMAT = 1
 """Raised when a change of the code changes what the same job trains."""
+ADDED = {"weight_decay": 0.0, "average": 0.0}
+"""Values of ``train`` that runs of this format first did without: where they change nothing they
+are left out of the id, so that such a run keeps its own."""
 
 
 def run_id(job: Job, manifest: Manifest) -> str:
@@ -200,7 +210,7 @@ def made_of(job: Job) -> dict[str, Any]:
         "format": FORMAT,
         "binarisation": job.data.binarisation,
         "model": to_plain(job.model),
-        "train": to_plain(job.train),
+        "train": {k: v for k, v in to_plain(job.train).items() if (k, v) not in ADDED.items()},
         **({"crop": crop} if crop else {}),
     }
 

@@ -1,6 +1,10 @@
 """Optimisers and learning rates as pure functions of a job's values."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -12,7 +16,62 @@ BY_HAND = {"adam": by_hand.Adam, "rmsprop": by_hand.RMSprop, "sgd": by_hand.SGD}
 """Kind → the optimiser whose update is written out; its settings are the fields of its kind."""
 
 
+AVERAGE = "average"
+"""Of a weight's state in an optimiser: its moving average, or, inside ``averaged``, the weight."""
+
+
 def make_optimizer(train: Train, model: Model) -> torch.optim.Optimizer:
+    """The job's optimiser; decay and averaging happen with its steps, whichever it is."""
+    optimizer = _update(train, model)
+    if train.weight_decay:
+        optimizer.register_step_pre_hook(partial(_decay, train.weight_decay))
+    if train.average:
+        optimizer.register_step_post_hook(partial(_average, train.average))
+    return optimizer
+
+
+@torch.no_grad()
+def _decay(rate: float, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """w ← (1 − η λ) w, before the update: torch.optim.AdamW's order."""
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            if weight.grad is not None:
+                weight.mul_(1 - group["lr"] * rate)
+
+
+@torch.no_grad()
+def _average(decay: float, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """a ← β a + (1 − β) w after each update, beginning with w: as torch.optim.swa_utils has it."""
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            state = optimizer.state[weight] if weight.grad is not None else {}
+            if AVERAGE in state:
+                state[AVERAGE].lerp_(weight, 1 - decay)
+            elif weight.grad is not None:
+                state[AVERAGE] = weight.clone()
+
+
+@contextmanager
+def averaged(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Inside, the model has its averaged weights, if any, and the optimiser the others."""
+    exchange(optimizer)
+    try:
+        yield
+    finally:
+        exchange(optimizer)
+
+
+@torch.no_grad()
+def exchange(optimizer: torch.optim.Optimizer) -> None:
+    """Weights and their averages take each other's place; twice is as they were, to the bit."""
+    for weight, state in optimizer.state.items():
+        if AVERAGE in state:
+            held = weight.clone()
+            weight.copy_(state[AVERAGE])
+            state[AVERAGE].copy_(held)
+
+
+def _update(train: Train, model: Model) -> torch.optim.Optimizer:
     settings, parameters = train.optimizer, model.parameters()
     if settings.by_hand:
         values = to_plain(settings)

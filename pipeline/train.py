@@ -24,7 +24,7 @@ from pipeline.job import Job, run_id
 from pipeline.loader import Loader, model_of, open_loader
 from pipeline.manifest import SPLITS, Manifest
 from pipeline.metrics import Row, Sums, across_workers, add, masked_sums, means
-from pipeline.optimizer import lr_at, make_optimizer
+from pipeline.optimizer import averaged, lr_at, make_optimizer
 from pipeline.recorder import Recorder
 from pipeline.records import Result, run_path
 from pipeline.retrain_start import begin
@@ -144,7 +144,8 @@ class Training:
 
     def validate(self) -> Row:
         """The bound on the validation split; remembers the best step."""
-        result = self._evaluate(self.validation)
+        with averaged(self.optimizer):
+            result = self._evaluate(self.validation)
         best = self.state.best_loss
         value = {"loss": result.loss, "error": result.error, "last": -float(self.state.step)}[
             self.train.keep_best

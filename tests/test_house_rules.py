@@ -16,7 +16,7 @@ fetch sources.contract sources.synthetic sources.mnist sources.fashion_mnist
 sources.binarised_mnist sources.canvas sources.cluttered sources.two_digits
 sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 sources.quickdraw
 sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
-plan shards datasets prepare cache loader metrics evaluate worker checkpoint optimizer estimate
+plan shards datasets prepare cache loader metrics evaluate worker optimizer checkpoint estimate
 recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curve_lines
 curves study captions survey surveyor listing findings report publish finished
 gallery.codes gallery.paths gallery.steps gallery.windows gallery.plane gallery.draws gallery

@@ -89,11 +89,12 @@ def test_steps_after_a_checkpoint_say_when_it_was_written_and_how_long_it_took(t
 
 
 @pytest.mark.parametrize("kills", [(1,), (5, 6), (3, 7, 8, 14, 15)])
+@pytest.mark.parametrize("average", [0.0, 0.8])
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
 def test_a_run_that_was_killed_and_resumed_equals_the_straight_one_bit_for_bit(
-    tmp_path, kills, optimizer
+    tmp_path, kills, optimizer, average
 ):
-    values = {"optimizer": {"kind": optimizer}, "lr": 0.003}
+    values = {"optimizer": {"kind": optimizer}, "lr": 0.003, "average": average}
     straight, home = run(tiny_job(f"file://{tmp_path}/a", train=values))
     job = tiny_job(f"file://{tmp_path}/b", train=values)
     worker = Worker(progress=kill_at(*kills))
@@ -105,6 +106,17 @@ def test_a_run_that_was_killed_and_resumed_equals_the_straight_one_bit_for_bit(
     assert losses(home) == losses(other)
     assert resumed == straight
     assert len(read_attempts(*root_of(other))) == len(kills) + 1
+
+
+def test_the_average_of_the_weights_is_what_is_validated_kept_and_evaluated(tmp_path):
+    plain, home = run(tiny_job(f"file://{tmp_path}/a", train={"keep_best": "last"}))
+    values = {"keep_best": "last", "average": 0.9}
+    outcome, other = run(tiny_job(f"file://{tmp_path}/b", train=values))
+    assert losses(home) == losses(other)  # training itself is the same
+    assert not same(weights(home), weights(other))
+    validated = read_metrics(*root_of(other))["validation"]["loss"].to_pylist()
+    assert outcome.results["val"].loss == pytest.approx(validated[-1], rel=1e-6)
+    assert outcome.results["val"].loss != plain.results["val"].loss
 
 
 def test_a_request_to_stop_writes_a_checkpoint_and_leaves(tmp_path):
