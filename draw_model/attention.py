@@ -9,6 +9,7 @@ Numbers in brackets are the paper's equations (Gregor et al. 2015).
 """
 
 from dataclasses import dataclass
+from math import isfinite, log
 
 import torch
 from torch import Tensor, nn
@@ -87,26 +88,40 @@ def write(f_y: Tensor, f_x: Tensor, gamma: Tensor, patch: Tensor) -> Tensor:
         return f_y[:, None].mT @ rows  # (B, C, H, W)
 
 
+def check_first_window(init: float, sigma: float) -> None:
+    """Raises ValueError, in one line, for values that no first window can have."""
+    if not (isfinite(init) and init >= 0):
+        raise ValueError(f"window_init is {init}; write 0 or more")
+    if not (isfinite(sigma) and abs(2 * log(max(sigma, 1e-9))) <= LOG_LIMIT):
+        raise ValueError(f"window_sigma is {sigma}; write a number of pixels, as 1.0")
+
+
 class Attention(nn.Module):
     """A window that a linear layer places from a hidden state: ``attention(h)`` → Window.
 
     ``shape`` is (C, H, W), ``n`` ≥ 2 the side of the window. The layer's weights start as
-    N(0, ``init``²) and its bias as zeros: the first window then spans the whole image, and σ and γ
-    are 1. What it sees, and is taught by, is the pixels within a few σ of a filter: nearly all of
-    them at N = 12 on 54×54, but hardly more than the four corners at N = 2 on 28×28.
+    N(0, ``init``²) and its bias as zeros, but for log σ²: the first window then spans the whole
+    image, γ is 1, and σ is ``sigma``, in pixels. What it sees, and is taught by, is the pixels
+    within a few σ of a filter. With σ = 1 that is nearly all of them at N = 12 on 54×54, one in ten
+    at N = 12 on 100×100, hardly more than the four corners at N = 2 on 28×28; with σ of half a
+    stride, (max(H, W) − 1) / 2(N − 1), it is all of them.
     """
 
     offsets: Tensor
     rows: Tensor
     columns: Tensor
 
-    def __init__(self, hidden: int, shape: tuple[int, int, int], n: int, init: float) -> None:
+    def __init__(
+        self, hidden: int, shape: tuple[int, int, int], n: int, init: float, sigma: float = 1.0
+    ) -> None:
         super().__init__()
         self.n = n
         _, self.height, self.width = shape
         self.layer = nn.Linear(hidden, 5)  # (21): five numbers, whatever N is
         nn.init.normal_(self.layer.weight, std=init)
         nn.init.zeros_(self.layer.bias)
+        with torch.no_grad():
+            self.layer.bias[2] = 2 * log(sigma)
         for name, grid in (
             ("offsets", torch.arange(n) - (n - 1) / 2),
             ("rows", torch.arange(self.height).float()),

@@ -6,14 +6,13 @@ Legend: B batch · C channels · H, W image height, width · N window side · T 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from draw_model.attention import Attention, Window
+from draw_model.attention import Attention, Window, check_first_window
 from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms, dice
 from draw_model.gaussian import full_precision
 from draw_model.recurrent import LSTM
@@ -45,7 +44,8 @@ class ClassifierConfig:
     """What decides a classifier with a window, apart from its images and classes.
 
     ``steps`` is T, ``hidden`` D, ``read_n`` N; defaults are the paper's (Table 3, cluttered MNIST).
-    ``window_init`` and ``learned_start`` as for DRAW: the first window spans about all of x.
+    ``window_init``, ``window_sigma`` and ``learned_start`` as for DRAW: the first window spans
+    about all of x.
     """
 
     kind: Literal["classifier"] = "classifier"
@@ -53,6 +53,7 @@ class ClassifierConfig:
     hidden: int = 256
     read_n: int = 12
     window_init: float = 0.03
+    window_sigma: float = 1.0
     learned_start: bool = True
 
     def __post_init__(self) -> None:
@@ -60,8 +61,7 @@ class ClassifierConfig:
         for name, least in (("steps", 1), ("hidden", 1), ("read_n", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; write {least} or more")
-        if not (isfinite(self.window_init) and self.window_init >= 0):
-            raise ValueError(f"window_init is {self.window_init}; write 0 or more")
+        check_first_window(self.window_init, self.window_sigma)
 
 
 class Classifier(Model):
@@ -80,7 +80,8 @@ class Classifier(Model):
         channels, height, width = shape
         hidden, n = config.hidden, config.read_n
         self.encoder = LSTM((channels * n**2,), hidden, config.learned_start)
-        self.reader = Attention(hidden, (channels, height, width), n, config.window_init)
+        first = config.window_init, config.window_sigma
+        self.reader = Attention(hidden, (channels, height, width), n, *first)
         self.answer = nn.Linear(hidden, classes)
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:

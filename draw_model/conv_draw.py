@@ -68,6 +68,7 @@ class ConvDrawConfig:
     write_n: int | None = 5
     learned_start: bool = True
     window_init: float = 0.03
+    window_sigma: float = 1.0
 
     def __post_init__(self) -> None:
         """Raises ValueError, in one line, for values that no model can have."""
@@ -100,6 +101,7 @@ class ConvDrawConfig:
             write_n=self.write_n,
             learned_start=self.learned_start,
             window_init=self.window_init,
+            window_sigma=self.window_sigma,
         )
 
 

@@ -6,13 +6,13 @@ Z latent size · D hidden size. Numbers in brackets are equations of Gregor et a
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import isfinite, log, prod
+from math import log, prod
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from draw_model.attention import Attention, Window
+from draw_model.attention import Attention, Window, check_first_window
 from draw_model.contract import Batch, Measure, Model, Pictures, Terms, check_choices, coin
 from draw_model.gaussian import (
     bernoulli_nll,
@@ -41,6 +41,7 @@ class DrawConfig:
     ``learned_start`` learns c_0 and the first states (as the paper does); otherwise they are zeros.
     ``window_init`` is the standard deviation of the window layers' first weights: at 0.03 and
     D = 256 the sides of the first windows stray from the image's by a tenth, their centres by less.
+    ``window_sigma`` is the first windows' σ in pixels (see ``Attention``); the paper gives none.
     """
 
     kind: Literal["draw"] = "draw"
@@ -55,6 +56,7 @@ class DrawConfig:
     likelihood: Literal["bernoulli", "gaussian"] = "bernoulli"
     learned_start: bool = True
     window_init: float = 0.03
+    window_sigma: float = 1.0
 
     def __post_init__(self) -> None:
         """Raises ValueError, in one line, for values that no model can have."""
@@ -69,8 +71,7 @@ class DrawConfig:
                     f"{name} is {n}, but a stride needs two filters (it is divided by N − 1); "
                     "write 2 or more, or null for no attention"
                 )
-        if not (isfinite(self.window_init) and self.window_init >= 0):
-            raise ValueError(f"window_init is {self.window_init}; write 0 or more")
+        check_first_window(self.window_init, self.window_sigma)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +109,9 @@ class Draw(Model):
         self.posterior = nn.Linear(hidden, 2 * latent)
         self.decoder = cell((latent,), hidden, learned)
         self.patch = nn.Linear(hidden, patch)
-        self.reader = Attention(hidden, shape, read_n, config.window_init) if read_n else None
-        self.writer = Attention(hidden, shape, write_n, config.window_init) if write_n else None
+        first = config.window_init, config.window_sigma
+        self.reader = Attention(hidden, shape, read_n, *first) if read_n else None
+        self.writer = Attention(hidden, shape, write_n, *first) if write_n else None
         register_start(self, "first_canvas", shape, learned)
         if config.likelihood == "gaussian":
             self.log_sigma = nn.Parameter(torch.tensor(log(FIRST_SIGMA)))

@@ -187,9 +187,9 @@ class Job:
 
 FORMAT = 1
 """Raised when a change of the code changes what the same job trains."""
-ADDED = {"weight_decay": 0.0, "average": 0.0}
-"""Values of ``train`` that runs of this format first did without: where they change nothing they
-are left out of the id, so that such a run keeps its own."""
+ADDED = {"model": {"window_sigma": 1.0}, "train": {"weight_decay": 0.0, "average": 0.0}}
+"""Values that runs of this format first did without: where they change nothing they are left out
+of the id, so that such a run keeps its own."""
 
 
 def run_id(job: Job, manifest: Manifest) -> str:
@@ -209,10 +209,14 @@ def made_of(job: Job) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "binarisation": job.data.binarisation,
-        "model": to_plain(job.model),
-        "train": {k: v for k, v in to_plain(job.train).items() if (k, v) not in ADDED.items()},
+        "model": _as_first(job.model, ADDED["model"]),
+        "train": _as_first(job.train, ADDED["train"]),
         **({"crop": crop} if crop else {}),
     }
+
+
+def _as_first(values: Any, added: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in to_plain(values).items() if (k, v) not in added.items()}
 
 
 def crop_of(job: Job) -> int | None:

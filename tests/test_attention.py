@@ -76,6 +76,19 @@ def test_first_window_sees_what_is_within_a_few_sigma_of_a_filter(
     assert share == pytest.approx(seen, abs=0.01)
 
 
+@pytest.mark.parametrize(("n", "side"), [(12, 100), (5, 28), (2, 28)])
+def test_first_window_with_a_sigma_of_half_a_stride_sees_every_pixel(n: int, side: int) -> None:
+    sigma = (side - 1) / (2 * (n - 1))
+    layer = Attention(6, (1, side, side), n, 0.03, sigma).double()
+    window = layer(torch.zeros(1, 6, dtype=torch.float64))
+    assert window.sigma.item() == pytest.approx(sigma, rel=1e-6)
+    assert window.delta.item() == pytest.approx(2 * sigma)
+    image = torch.rand(1, 1, side, side, dtype=torch.float64, requires_grad=True)
+    layer.read(window, image).sum().backward()
+    assert image.grad is not None
+    assert image.grad.min() > 0.05 * image.grad.max()
+
+
 def test_window_of_stride_1_and_tiny_sigma_reads_the_image_back() -> None:
     image = torch.rand(1, 3, 8, 8, dtype=torch.float64)
     whole = exact_window(8, 3.5, 1.0, 1e-3)

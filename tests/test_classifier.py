@@ -126,6 +126,9 @@ def test_training_finds_digits_on_a_larger_canvas() -> None:
         ({"hidden": -1}, "hidden is -1; write 1 or more"),
         ({"read_n": 1}, "read_n is 1; write 2 or more"),
         ({"window_init": float("inf")}, "window_init is inf; write 0 or more"),
+        ({"window_sigma": 0.0}, "window_sigma is 0.0; write a number of pixels, as 1.0"),
+        ({"window_sigma": -2.0}, "window_sigma is -2.0; write a number of pixels"),
+        ({"window_sigma": float("nan")}, "window_sigma is nan; write a number of pixels"),
     ],
 )
 def test_impossible_values_are_named_in_one_line(values: dict, message: str) -> None:
