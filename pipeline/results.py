@@ -4,8 +4,7 @@
 """
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +13,11 @@ import yaml
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from pipeline.errors import DataError
-from pipeline.findings import read_findings
+from pipeline.fault_costs import read_fault_costs
 from pipeline.listing import list_runs, list_studies, read_optional
-from pipeline.measures.counts import wilson
-from pipeline.records import Result, RunRecord, read_record, run_path
+from pipeline.records import RunRecord, read_record, run_path
 from pipeline.report import RESULTS, duration, render
+from pipeline.results_shows import SHOWS
 from pipeline.storage import Storage
 from pipeline.study import study_path
 from pipeline.values import STRICT
@@ -149,112 +147,17 @@ def _data(storage: Storage, record: RunRecord) -> str:
     return "{splits[train]:,} {name}".format(**json.loads(data))
 
 
-def _bound(_storage: Storage, record: RunRecord) -> str:
-    """The bound; of a model that pays for answers too, the bound alone, its error not known."""
-    test = record.results["test"]
-    alone = test.terms.get("bound")
-    nats = alone if isinstance(alone, float) else test.loss
-    around = "" if isinstance(alone, float) else f" ± {1.96 * test.stderr:.2f}"
-    chance = "" if test.chance is None else f"; a coin {test.chance:.1f}"
-    return (
-        f"{nats:.2f}{around} nats ({test.target}; {nats / test.dimensions:.4f} a dimension{chance})"
-    )
-
-
-def share(result: Result, *, right: bool) -> str:
-    """The share of right, or wrong, answers in per cent with Wilson's 95 % interval.
-
-    Without one for a text: its examples are pieces, its answers characters that hang together.
-    """
-    if result.error is None:
-        return "–"
-    word = "right" if right else "error"
-    if result.likelihood == "characters":
-        return f"{1 - result.error if right else result.error:.2%} {word}"
-    wrong = round(result.error * result.examples)
-    hits = result.examples - wrong if right else wrong
-    low, high = wilson(hits, result.examples)
-    return f"{hits / result.examples:.2%} ({low:.2%} to {high:.2%}) {word}"
-
-
-def _losses(_storage: Storage, record: RunRecord) -> str:
-    val = record.results["val"]
-    return f"validation {val.loss:.4f} ± {1.96 * val.stderr:.4f} nats"
-
-
-def _time(_storage: Storage, record: RunRecord) -> str:
-    return f"{duration(record.train_seconds)} for {record.steps:,} minibatches"
-
-
-def _parts(_storage: Storage, record: RunRecord) -> str:
-    test = record.results["test"]
-    lx, lz = (test.terms.get(name) for name in ("reconstruction", "kl"))
-    if not isinstance(lx, float) or not isinstance(lz, float):
-        return "–"
-    return f"Lx {lx:.2f}, Lz {lz:.2f}, sum {test.loss:.2f} ± {1.96 * test.stderr:.2f} nats"
-
-
-def _bits(_storage: Storage, record: RunRecord) -> str:
-    test = record.results["test"]
-    bits = test.nats_per_dimension / math.log(2)
-    return f"{bits:.3f} bits a character, {share(test, right=True)}"
-
-
-def _players(_storage: Storage, record: RunRecord) -> str:
-    terms = record.results["test"].terms
-    shown = ("generator", "discriminator_real", "discriminator_fake")
-    known = [f"{name.replace('_', ' ')} {terms[name]:.2f}" for name in shown if name in terms]
-    return ", ".join(known) + " nats"
-
-
-def _found(storage: Storage, record: RunRecord, kind: str, options: str = "") -> str:
-    """The findings of a kind, or the command that makes them."""
-    home = storage.below(run_path(record.id))
-    try:
-        known = [finding for finding, _ in read_findings(home) if finding.name.startswith(kind)]
-    except DataError as fault:
-        return str(fault)
-    told = [f"{label}: {text}" for finding in known for label, text in finding.rows]
-    return "; ".join(told) or f"python -m pipeline measure {record.id} {kind}{options}"
-
-
-def _thousand(storage: Storage, record: RunRecord) -> str:
-    """Source 001's average / σ / maximum, where it was measured, beside the bound."""
-    return f"{_bound(storage, record)}; {_found(storage, record, 'thousand')}"
-
-
-def _digits(storage: Storage, record: RunRecord) -> str:
-    return _found(storage, record, "classes", " --classifier <run of mnist_cnn>")
-
-
-SHOWS: dict[str, Callable[[Storage, RunRecord], str]] = {
-    "bound": _bound,
-    "right": lambda _, record: share(record.results["test"], right=True),
-    "error": lambda _, record: share(record.results["test"], right=False),
-    "error_and_time": lambda storage, record: (
-        f"{share(record.results['test'], right=False)}, {_time(storage, record)}"
-    ),
-    "val_loss": _losses,
-    "time": _time,
-    "parts": _parts,
-    "bits": _bits,
-    "players": _players,
-    "thousand": _thousand,
-    "digits": _digits,
-    "pictures": lambda _, record: "on the run's page",
-}
-"""What of a finished run answers an item."""
-
-
-def markdown(table: Sequence[Row]) -> str:
-    """RESULTS.md: a table, a line for each run or command."""
-    return render("results.md", rows=table)
+def markdown(storage: Storage, table: Sequence[Row]) -> str:
+    """RESULTS.md: a table, a line for each run or command; what faults cost, if it was measured."""
+    return render("results.md", rows=table, faults=read_fault_costs(storage))
 
 
 def write_results(storage: Storage) -> list[Row]:
     """Writes page and Markdown into the storage's root; the rows that they show."""
     table = rows(storage, read_items())
-    storage.write(MARKDOWN, markdown(table).encode())
+    storage.write(MARKDOWN, markdown(storage, table).encode())
     reached = sum(not row.answers or any(a.run for a in row.answers) for row in table)
-    storage.write(RESULTS, render("results.html", rows=table, reached=reached).encode())
+    faults = read_fault_costs(storage)
+    page = render("results.html", rows=table, reached=reached, faults=faults)
+    storage.write(RESULTS, page.encode())
     return table

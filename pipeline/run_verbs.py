@@ -151,7 +151,7 @@ def results(options: argparse.Namespace, terminal: Terminal) -> Any:
     table = write_results(storage)
     if options.out:
         try:
-            Path(options.out).write_text(markdown(table), encoding="utf-8")
+            Path(options.out).write_text(markdown(storage, table), encoding="utf-8")
         except OSError as fault:
             raise DataError(f"{options.out}: {fault.strerror}; give another --out") from None
     for name in (RESULTS, MARKDOWN):

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
+from pipeline.errors import DataError
+from pipeline.fault_costs import Fault, FaultCosts, write_fault_costs
 from pipeline.job_file import read_job
 from pipeline.records import RECORD, RunRecord, run_path
 from pipeline.report import write_storage_page
-from pipeline.results import Item, markdown, read_items, rows, share, write_results
+from pipeline.results import Item, markdown, read_items, rows, write_results
+from pipeline.results_shows import share
 from pipeline.run import run
 from pipeline.storage import Storage, open_storage
 from pipeline.terminal import Terminal
@@ -114,4 +117,29 @@ def test_page_and_markdown_hold_every_row_and_nothing_of_a_run_is_markup(made):
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line[:1] == "|"}
     assert widths == {10}
     evil = replace(table[0].item, what="<b>|")
-    assert "\\|" in markdown([replace(table[0], item=evil)])
+    assert "\\|" in markdown(storage, [replace(table[0], item=evil)])
+    assert "What published faults cost" not in page + text
+
+
+def test_a_second_table_holds_what_published_faults_cost_where_that_was_measured(made):
+    storage, _ = made
+    faults = (
+        Fault(name="one noise <b>|", item="002-45", prints=(75.0, 76.0), worth=(700.0, 790.0)),
+        Fault(name="KL with −T/2", item="003-16", prints=(183.0, 187.0), worth=(138.0, 142.0)),
+    )
+    costs = FaultCosts(setting="9 steps", machine="m", right=(138.0, 142.0), faults=faults)
+    write_fault_costs(storage, costs)
+    try:
+        write_results(storage)
+    finally:
+        page, text = (storage.read(name).decode() for name in ("results.html", "RESULTS.md"))
+        storage.delete("faults.json")
+    assert "| none |  | 140.00 ± 2.00 | 140.00 ± 2.00 | – |" in text
+    assert "| one noise <b>\\| | 002-45 | 75.50 ± 0.50 | 745.00 ± 45.00 | 605.00 ± 43.00 |" in text
+    assert "| 185.00 ± 2.00 | 140.00 ± 2.00 | 0, but prints another number |" in text
+    assert "one noise &lt;b&gt;|" in page
+    assert "605.00 ± 43.00" in page
+    storage.write("faults.json", b"{}")
+    with pytest.raises(DataError, match=r"faults\.json: setting: field required"):
+        write_results(storage)
+    storage.delete("faults.json")

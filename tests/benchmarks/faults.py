@@ -20,6 +20,7 @@ from torch import Tensor
 from draw_model import Batch, Draw
 from draw_model.attention import Attention, Window
 from pipeline.evaluate import evaluate
+from pipeline.fault_costs import Fault, FaultCosts, write_fault_costs
 from pipeline.job import Job
 from pipeline.job_file import check_job
 from pipeline.loader import Loader, open_loader
@@ -27,6 +28,7 @@ from pipeline.manifest import Manifest
 from pipeline.prepare import prepare
 from pipeline.storage import Storage, open_storage
 from pipeline.train import seeded_model
+from pipeline.worker import machine
 
 JOB = {
     "name": "faults",
@@ -110,6 +112,13 @@ FAULTS: dict[str, Callable[[Draw], None]] = {
     "wrong filter": squared,
     "½ for 1/γ̂": half_write,
 }
+ITEMS = {
+    "one noise for all steps": "002-45",
+    "one noise, scaled by 0.05": "002-45",
+    "window shifted by a stride": "003-08",
+    "wrong filter": "002-45",
+    "½ for 1/γ̂": "003-13",
+}
 NOISE = ("one noise for all steps", "one noise, scaled by 0.05")
 """Faults of training alone: the same weights are a right model with fresh noise."""
 
@@ -166,31 +175,25 @@ def half_pictures(model: Draw, loader: Loader) -> float:
     return total / loader.split.examples
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean and half the range."""
-    half = (max(values) - min(values)) / 2
-    return f"{sum(values) / len(values):.2f} ± {half:.2f}"
-
-
-def table(found: dict[str, list[Trained]], steps: int, latent: int) -> str:
-    """Markdown; all in nats an example of the test set."""
+def costs_of(found: dict[str, list[Trained]], steps: int, latent: int) -> tuple[Fault, ...]:
+    """What was trained, and what follows from the faultless runs by arithmetic."""
     right = found["none"]
-    lines = ["| fault | what it claims | true bound | costs |", "|---|---|---|---|"]
-    for fault, runs in found.items():
-        cost = [run.true - one.true for run, one in zip(runs, right, strict=True)]
-        lines.append(f"| {fault} | {spread([r.claimed for r in runs])} | "
-                     f"{spread([r.true for r in runs])} | {spread(cost)} |")  # fmt: skip
-    true = [run.true for run in right]
-    for name, constant in (
-        ("KL with −T/2, as printed in (11)", (latent - 1) * steps / 2),
-        ("KL with −T/2 at each step, −T²/2 in all", (latent * steps - steps**2) / 2),
-    ):
-        claims = spread([one + constant for one in true])
-        lines.append(f"| {name} | {claims} | {spread(true)} | {constant:+.1f} in the claim |")
-    shown = [run.pictures + run.kl for run in right]
-    lines.append(f"| pictures (c + 1)/2 as means | {spread(shown)} | {spread(true)} | "
-                 f"{spread([a - b for a, b in zip(shown, true, strict=True)])} |")  # fmt: skip
-    return "\n".join(lines)
+    true = tuple(run.true for run in right)
+
+    def constant(name: str, item: str, nats: float) -> Fault:
+        return Fault(name=name, item=item, prints=tuple(one + nats for one in true), worth=true)
+
+    shown = tuple(run.pictures + run.kl for run in right)
+    return (
+        *(
+            Fault(name=fault, item=ITEMS[fault], prints=tuple(r.claimed for r in runs),
+                  worth=tuple(r.true for r in runs))
+            for fault, runs in found.items() if fault != "none"
+        ),
+        constant("KL with −T/2, as printed in (11)", "003-16", (latent - 1) * steps / 2),
+        constant("KL with −T/2 at each step: −T²/2", "003-16", (latent * steps - steps**2) / 2),
+        Fault(name="(c + 1)/2 as the pixels' means", item="002-44", prints=shown, worth=shown),
+    )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -198,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=1000, help="of training, at batch 128")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--glimpses", type=int, default=10)
+    parser.add_argument("--storage", help="where `results` shall find it: file:///… or s3://…")
     options = parser.parse_args(arguments)
     torch.set_flush_denormal(True)
     with tempfile.TemporaryDirectory() as folder:
@@ -214,8 +218,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ]
             for fault in FAULTS
         }  # fmt: skip
-        print(f"{options.steps} steps of 128, T = {options.glimpses}, {options.seeds} seeds")
-        print(table(found, options.glimpses, job.model.latent))  # type: ignore[union-attr]
+    latent = job.model.latent  # type: ignore[union-attr]
+    costs = FaultCosts(
+        setting=f"{options.steps} steps of {job.train.batch_size} on MNIST, T = "
+                f"{options.glimpses}, {options.seeds} seeds",
+        machine=machine(torch.device("cpu")),
+        right=tuple(run.true for run in found["none"]),
+        faults=costs_of(found, options.glimpses, latent),
+    )  # fmt: skip
+    for cells in costs.table():
+        print(" | ".join(cells))
+    if options.storage:
+        write_fault_costs(open_storage(options.storage), costs)
     return 0
 
 
