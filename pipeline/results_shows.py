@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from pipeline.errors import DataError
 from pipeline.findings import read_findings
+from pipeline.listing import read_metrics
 from pipeline.measures.counts import wilson
 from pipeline.records import Result, RunRecord, run_path
 from pipeline.report import duration
@@ -37,6 +38,17 @@ def share(result: Result, *, right: bool) -> str:
     hits = result.examples - wrong if right else wrong
     low, high = wilson(hits, result.examples)
     return f"{hits / result.examples:.2%} ({low:.2%} to {high:.2%}) {word}"
+
+
+def _train_right(storage: Storage, record: RunRecord) -> str:
+    """Of the last epoch's training examples, each answered just before it was learnt from."""
+    table = read_metrics(storage, record.id).get("train")
+    if table is None or "correct" not in table.column_names:
+        return "–"
+    rows = [row for row in table.to_pylist() if row["epoch"] > record.epochs - 1]
+    examples = sum(row["examples"] for row in rows)
+    hits = sum(row["correct"] * row["examples"] for row in rows)
+    return f"{hits / examples:.2%} of the last epoch's training images right" if rows else "–"
 
 
 def _losses(_storage: Storage, record: RunRecord) -> str:
@@ -96,6 +108,7 @@ SHOWS: dict[str, Callable[[Storage, RunRecord], str]] = {
     "error_and_time": lambda storage, record: (
         f"{share(record.results['test'], right=False)}, {_time(storage, record)}"
     ),
+    "train_right": _train_right,
     "val_loss": _losses,
     "time": _time,
     "parts": _parts,

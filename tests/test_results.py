@@ -9,7 +9,8 @@ from scipy.stats import binomtest
 
 from pipeline.errors import DataError
 from pipeline.fault_costs import Fault, FaultCosts, write_fault_costs
-from pipeline.job_file import read_job
+from pipeline.job_file import check_job, read_job
+from pipeline.listing import read_metrics
 from pipeline.records import RECORD, RunRecord, run_path
 from pipeline.report import write_storage_page
 from pipeline.results import Item, markdown, read_items, rows, write_results
@@ -18,12 +19,12 @@ from pipeline.run import run
 from pipeline.storage import Storage, open_storage
 from pipeline.terminal import Terminal
 from pipeline.values import to_json
-from tests.tiny import tiny_job
+from tests.tiny import PLAIN, tiny_job
 
 ROOT = Path(__file__).parents[1]
 REPORTED = {
     "000": "06 07 08 09 10 15 16 17 18 23 24",
-    "001": "11 12 13 14 15 16 17 18 27 28 29 30",
+    "001": "01 11 12 13 14 15 16 17 18 21 23 25 27 28 29 30",
     "002": "08 09 10 11 12 13 14 15 16 17 18 19 20 21 22 30 33 35 40 56 59 64 65 66 67",
     "003": "19 20 21 22 23 24 25 26",
     "004": "05 06 07 08 09 12 13 14 15 21 22 24 26 27 28 29 30 31 33 34 38",
@@ -143,3 +144,15 @@ def test_a_second_table_holds_what_published_faults_cost_where_that_was_measured
     with pytest.raises(DataError, match=r"faults\.json: setting: field required"):
         write_results(storage)
     storage.delete("faults.json")
+
+
+def test_right_answers_on_training_images_are_those_of_the_last_epoch_alone(tmp_path):
+    plain = {**PLAIN, "name": "cluttered", "storage": f"file://{tmp_path}/store"}
+    job = check_job({**plain, "model": {"kind": "classifier", "steps": 2, "read_n": 3}}, "tiny")
+    storage, record = open_storage(job.storage), run(job, Terminal(quiet=True), without_ray=True)
+    item = Item(id="1", what="x", jobs=("cluttered",), show="train_right")
+    (answer,) = rows(storage, [item])[0].answers
+    correct = read_metrics(storage, record.record.id)["train"]["correct"].to_pylist()
+    assert len(correct) == 15
+    hits = round(16 * sum(correct[10:14]) + 6 * correct[14])  # 70 images: four 16s and a 6
+    assert answer.found == f"{hits / 70:.2%} of the last epoch's training images right"
