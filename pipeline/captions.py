@@ -47,6 +47,11 @@ FIGURES = {
         "in full colour where the change is largest. A row without colour is a step that decides "
         "little.",
     ),
+    "epochs.png": (
+        "Samples after some epochs",
+        "Each column is one code, each row what the model made of it after so many passes over "
+        "the training images.",
+    ),
     "interpolation.png": (
         "From one code to another",
         f"{_CODE} Each pair of rows goes from the picture at the left to the one at the right: "
@@ -94,5 +99,5 @@ FIGURES = {
 BESIDE = ("samples.png", "generation.gif", "glimpses.gif", "walk.gif")
 """Pictures that stand in one row with others."""
 WIDE = {"beside.png", "effect_of_steps.png", "interpolation.png", "walk.png", "steps.png",
-        "filters.png", "samples_drawn.png"}  # fmt: skip
+        "filters.png", "samples_drawn.png", "epochs.png"}  # fmt: skip
 """Pictures that a small screen scrolls sideways rather than shrinks."""

@@ -114,6 +114,9 @@ class Train:
     """A checkpoint is written at every validation too."""
     keep_checkpoints: Positive = 2
     """Newest checkpoints kept, beside the best."""
+    keep_epochs: tuple[Positive, ...] = ()
+    """Epochs that end with a checkpoint that stays, for pictures of how the run learned; what lies
+    beyond ``total_epochs`` counts for nothing."""
     max_skipped_steps: Annotated[int, Field(ge=0)] = 20
     """Steps with a loss or gradient that is not finite, skipped before training gives up."""
     keep_best: Literal["loss", "error", "last"] = "loss"
@@ -187,7 +190,10 @@ class Job:
 
 FORMAT = 1
 """Raised when a change of the code changes what the same job trains."""
-ADDED = {"model": {"window_sigma": 1.0}, "train": {"weight_decay": 0.0, "average": 0.0}}
+ADDED: dict[str, dict[str, Any]] = {
+    "model": {"window_sigma": 1.0},
+    "train": {"weight_decay": 0.0, "average": 0.0, "keep_epochs": []},
+}
 """Values that runs of this format first did without: where they change nothing they are left out
 of the id, so that such a run keeps its own."""
 

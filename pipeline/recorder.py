@@ -33,6 +33,8 @@ class Recorder:
     def __init__(self, run: Storage, run_id: str, worker: Worker, keep_checkpoints: int) -> None:
         self.run, self.run_id, self.worker = run, run_id, worker
         self.keep_checkpoints = keep_checkpoints
+        self.kept: set[int] = set()
+        """Steps whose checkpoints stay, whatever comes."""
         self.rows: list[Row] = []
         self.validations: list[Row] = []
         self.written: Row = {}
@@ -95,7 +97,7 @@ class Recorder:
             write_rows()
             older = [step for step in checkpoint.steps(self.run) if step < state.step]
             newest = older[max(0, len(older) + 1 - self.keep_checkpoints) :]
-            checkpoint.commit(self.run, state.step, files, {*newest, state.best_step})
+            checkpoint.commit(self.run, state.step, files, {*newest, *self.kept, state.best_step})
             seconds = time.perf_counter() - began
             self.written = {"checkpoint_time": time.time(), "checkpoint_seconds": seconds}
 

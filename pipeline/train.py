@@ -37,10 +37,9 @@ class Training:
 
     def __init__(self, job: Job, manifest: Manifest, storage: Storage, worker: Worker) -> None:
         self.job, self.worker, self.train = job, worker, job.train
-        self.run = storage.below(run_path(run_id(job, manifest)))
-        self.recorder = Recorder(
-            self.run, run_id(job, manifest), worker, self.train.keep_checkpoints
-        )
+        run = run_id(job, manifest)
+        home = storage.below(run_path(run))
+        self.recorder = Recorder(home, run, worker, self.train.keep_checkpoints)
         self.model = seeded_model(job, manifest).to(worker.device)
         self.optimizer = make_optimizer(self.train, self.model)
         shapes = self.model.noise_shapes()
@@ -55,8 +54,9 @@ class Training:
         # A damaged shard of any split stops all ranks here, before a step is trained.
         self.loader, self.validation, self.test = agree(worker, loaders)
         self.total_steps = self.train.total_epochs * self.loader.steps
+        self.recorder.kept = {epoch * self.loader.steps for epoch in self.train.keep_epochs}
         self.seconds = 0.0  # spent in steps since this process began
-        self.state = State(run_id=run_id(job, manifest))
+        self.state = State(run_id=run)
         if found := self.recorder.resume():
             self.state, files = found
             checkpoint.restore(files, self.model, self.optimizer)
@@ -222,7 +222,8 @@ def train(job: Job, manifest: Manifest, storage: Storage, worker: Worker) -> Out
         step = training.state.step
         if training.state.skipped_steps > job.train.max_skipped_steps:
             raise _diverged(training)
-        due = step % cadence == 0 or step == training.total_steps
+        ends = {training.total_steps, *training.recorder.kept}
+        due = step % cadence == 0 or step in ends
         validation = training.validate() if due else None
         if due or stopping or step % job.train.checkpoint_every_steps == 0:
             training.save()

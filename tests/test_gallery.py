@@ -16,13 +16,14 @@ from draw_model.attention import Window, read, write
 from pipeline.__main__ import main
 from pipeline.captions import FIGURES
 from pipeline.finished import open_finished
-from pipeline.gallery.codes import codes, imagine
+from pipeline.gallery.codes import codes, imagine, prior
+from pipeline.gallery.epochs import kept_epochs
 from pipeline.gallery.paths import linear, spherical, walk
 from pipeline.gallery.plane import quantiles
 from pipeline.gallery.steps import VALUES, Progress, varied
 from pipeline.gallery.windows import ZOOMS, filters, zooms
 from pipeline.job_file import check_job, dump_job
-from pipeline.storage import open_storage
+from pipeline.storage import Storage, open_storage
 from tests.test_report import Checker
 from tests.tiny import PLAIN
 
@@ -172,8 +173,15 @@ def place(tmp_path_factory: pytest.TempPathFactory):
         torch.set_num_threads(threads)
 
 
-def trained(place: Path, kind: str, name: str, **model: Any) -> None:
-    """A run of two steps of this kind of model."""
+def storage_of(place: Path) -> Storage:
+    return open_storage(f"file://{place}/storage")
+
+
+def trained(place: Path, kind: str, name: str, *, epochs: int = 1, **model: Any) -> None:
+    """A run of two steps an epoch of this kind of model, which keeps all its epochs but the first;
+    nothing where there is one of that name."""
+    if any(run.startswith(f"{name}-") for run in storage_of(place).folders("runs")):
+        return
     data = {"source": "synthetic", "size": 12, "train": 24, "val": 8, "test": 20}
     if kind == "char_rnn":
         (place / "a.txt").write_text("To be, or not to be: that is the question.\n" * 12)
@@ -183,8 +191,9 @@ def trained(place: Path, kind: str, name: str, **model: Any) -> None:
         "storage": f"file://{place}/storage",
         "data": data,
         "model": {"kind": kind, **KINDS[kind][0], **model},
-        "train": {"total_epochs": 1, "batch_size": 12, "lr": 1e-3},
-    }
+        "train": {"total_epochs": epochs, "batch_size": 12, "lr": 1e-3, "keep_checkpoints": 1,
+                  "keep_epochs": list(range(2, epochs + 1))},
+    }  # fmt: skip
     (place / f"{name}.yaml").write_text(dump_job(check_job(plain, name)))
     assert main(["run", f"{name}.yaml", "--without-ray"]) == 0
 
@@ -225,7 +234,8 @@ def test_every_kind_of_model_gets_its_pictures_and_none_is_blank(
 
 
 def test_the_codes_of_a_vae_are_those_of_its_first_test_images(place: Path) -> None:
-    storage = open_storage(f"file://{place}/storage")
+    trained(place, "vae", "a_vae")
+    storage = storage_of(place)
     (id,) = (run for run in storage.folders("runs") if run.startswith("a_vae"))
     run = open_finished(storage, id)
     mu, _ = run.model.encode(run.first_tests(3).x)
@@ -236,6 +246,7 @@ def test_the_codes_of_a_vae_are_those_of_its_first_test_images(place: Path) -> N
 def test_two_runs_stand_beside_each_other_and_steps_are_chosen(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    trained(place, "draw", "a_draw")
     trained(place, "draw", "plain", read_n=None, write_n=None, steps=5)
     words = ("a_draw", "--beside", "plain", "--steps", "1,3")
     assert called(capsys, *words, "--out", "elsewhere")[1]["page"] is None
@@ -262,6 +273,32 @@ def test_two_runs_stand_beside_each_other_and_steps_are_chosen(
 def test_what_cannot_be_drawn_is_one_line(
     words: tuple[str, ...], said: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for kind in ("draw", "vae", "cnn"):
+        trained(place, kind, f"a_{kind}")
     code, value = called(capsys, *words)
     assert code == 2
     assert said in value["error"]
+
+
+@pytest.mark.parametrize("kind", ["dcgan", "draw"])
+def test_samples_of_kept_epochs_are_what_those_weights_make_of_the_same_codes(
+    kind: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(place, kind, f"kept_{kind}", epochs=4)
+    code, value = called(capsys, f"kept_{kind}")
+    assert (code, value["missing"]) == (0, [])
+    run = open_finished(storage_of(place), value["run"])
+    assert kept_epochs(run) == {2: 4, 3: 6, 4: 8}
+    files = drawn(value)
+    with Image.open(BytesIO(files["epochs.png"])) as picture:
+        shown = np.asarray(picture.convert("L"))
+    last = run.model.generate(prior(run, 12))["images"] if kind == "draw" else None
+    rows = np.array_split(shown[3:], 3)
+    assert not np.array_equal(rows[0], rows[1])
+    cell = 5 * 12  # twelve pixels, five times as large, in a frame and a gap
+    left = shown.shape[1] - 12 * (cell + 2 + 3)
+    if last is not None:
+        wanted = (last[0, 0].detach().numpy() * 255).round().repeat(5, 0).repeat(5, 1)
+        top = 3 + 2 * (cell + 2 + 3) + 1
+        found = shown[top : top + cell, left + 1 : left + 1 + cell]
+        np.testing.assert_allclose(found, wanted, atol=1)

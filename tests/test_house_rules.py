@@ -19,7 +19,8 @@ sources.text sources.images sources.digit_struct sources.svhn_numbers sources sp
 plan shards datasets prepare cache loader metrics evaluate worker optimizer checkpoint estimate
 recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curve_lines
 curves study captions survey surveyor listing findings report publish finished
-gallery.codes gallery.paths gallery.steps gallery.windows gallery.plane gallery.draws gallery
+gallery.codes gallery.epochs gallery.paths gallery.steps gallery.windows gallery.plane
+gallery.draws gallery
 study_stats study_view study_answer study_header study_rows study_page
 study_tables study_events study_export serve exporter terminal run tpe trial study_run
 tuning

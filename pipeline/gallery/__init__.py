@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from draw_model import Dcgan
 from pipeline.finished import Finished
 from pipeline.gallery.draws import means_and_draws
+from pipeline.gallery.epochs import kept_epochs, samples_by_epoch
 from pipeline.gallery.paths import interpolation, latent_walk
 from pipeline.gallery.plane import latent_grid, latent_scatter
 from pipeline.gallery.steps import beside, chosen_steps, effect_of_steps
@@ -14,6 +15,7 @@ from pipeline.publish import kernels
 PICTURES: Mapping[str, Callable[[Finished], dict[str, bytes]]] = {
     "samples as means and as draws": means_and_draws,
     "what the code of each step decides": effect_of_steps,
+    "samples after some epochs": samples_by_epoch,
     "from one code to another": interpolation,
     "a walk through ten codes": latent_walk,
     "all codes of two numbers": latent_grid,
@@ -26,11 +28,11 @@ PICTURES: Mapping[str, Callable[[Finished], dict[str, bytes]]] = {
 
 
 def missing(run: Finished) -> list[str]:
-    """What a source shows of such a model and no finished run can, with the reason."""
-    if isinstance(run.model, Dcgan):
+    """What a source shows of such a model and this run cannot, with the reason."""
+    if isinstance(run.model, Dcgan) and not kept_epochs(run):
         return [
-            "no samples of earlier epochs: a run keeps its best and newest weights only; train "
-            "shorter runs (train.total_epochs) and draw the pictures of each"
+            "no samples of earlier epochs: the run kept no weights of any; name some in "
+            "train.keep_epochs, as [25, 50, 100], before it trains"
         ]
     return []
 
