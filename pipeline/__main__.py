@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb. Its value goes to standard output as JSON with ``--json``."""
     from pipeline.commands import VERBS
 
-    options = _parser(VERBS).parse_args(arguments)
+    options = _parsed(VERBS, sys.argv[1:] if arguments is None else list(arguments))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     terminal = Terminal(quiet=options.json)
     try:
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser(verbs: dict[str, Any]) -> argparse.ArgumentParser:
+def _parsed(verbs: dict[str, Any], words: list[str]) -> argparse.Namespace:
+    """A verb's options may stand before, between or behind its other words."""
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m pipeline", description=__doc__, epilog=EXITS, formatter_class=plain
@@ -51,7 +52,9 @@ def _parser(verbs: dict[str, Any]) -> argparse.ArgumentParser:
         for names, settings in verb.arguments:
             one.add_argument(*names, **settings)
         one.add_argument("--json", action="store_true", help="print the result as JSON")
-    return parser
+        one.set_defaults(verb=name)
+    known = parsers.choices.get(words[0]) if words else None
+    return known.parse_intermixed_args(words[1:]) if known else parser.parse_args(words)
 
 
 if __name__ == "__main__":

@@ -271,7 +271,9 @@ def test_bits_per_character_and_text_at_six_temperatures(opened) -> None:
      (["cnn", "against"], "measure against needs --against RUN"),
      (["draw", "classes"], "measure classes needs --classifier RUN"),
      (["cnn", "--classifier", "cnn"], "makes no pictures that it could name"),
-     (["draw", "--samples", "0"], "--samples 0: write 1 or more")],
+     (["draw", "--samples", "0"], "--samples 0: write 1 or more"),
+     (["--seed", "1", "draw", "--samples", "0", "importance"], "--samples 0: write 1 or more"),
+     (["cnn", "--seed", "1", "fast"], "'fast' is no measure; write some of importance, thousand")],
 )  # fmt: skip
 def test_what_cannot_be_measured_is_said_in_one_line(place, capsys, words, said) -> None:
     assert main(["measure", *words]) == 2
