@@ -136,9 +136,9 @@ def _override(plain: dict[str, Any], assignment: str) -> Path_:
     except (yaml.YAMLError, ValueError, OverflowError):
         raise JobError(f"--set {assignment[:80]}: not a YAML value") from None
     for key in keys[:-1]:
-        if not isinstance(plain.setdefault(key, {}), dict):
+        plain[key] = {} if plain.get(key) is None else plain[key]  # null is a section left out
+        if not isinstance(plain := plain[key], dict):
             raise JobError(f"--set {assignment}: {key} is a value, not a section")
-        plain = plain[key]
     plain[keys[-1]] = value
     return tuple(keys)
 

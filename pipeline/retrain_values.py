@@ -22,15 +22,17 @@ class Start:
     """What a run begins with beside its seed; part of its identity. Retraining writes it."""
 
     run: str | None = None
-    """The run whose published weights are the first ones; null draws them from the seed."""
+    """The run whose published weights are the first ones, or the beginning of its id; null draws
+    them from the seed. The model has the same weights; its number of steps may differ."""
     weights_sha256: str | None = None
-    """Of those weights; others are refused."""
+    """Of those weights; others are refused. Null takes those that the run has when this one begins,
+    and names them in its records."""
     code: str = ""
     """The program's version, where a new one is reason enough to train anew."""
 
     def __post_init__(self) -> None:
-        if (self.run is None) != (self.weights_sha256 is None):
-            raise ValueError("run and weights_sha256 belong together; give both or neither")
+        if self.run is None and self.weights_sha256 is not None:
+            raise ValueError("weights_sha256 needs the run that they are of; give start.run too")
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

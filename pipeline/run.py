@@ -21,6 +21,7 @@ from pipeline.metrics import Row
 from pipeline.prepare import prepare
 from pipeline.records import JOB, PAGE, RECORD, RunRecord, run_path
 from pipeline.sources import DataConfig
+from pipeline.starting import with_start
 from pipeline.storage import Storage, open_storage
 from pipeline.terminal import Advance, Terminal
 from pipeline.train import train
@@ -75,6 +76,7 @@ def run(
     """
     storage = open_storage(job.storage)
     storage.preflight()
+    job = with_start(job, storage)
     with StopRequests() as stopping:
         (manifest,), ours = prepare_and_connect(
             [job.data], storage, terminal, stopping, with_ray=not without_ray

@@ -18,6 +18,7 @@ from pipeline.cluster import place, stop_ray
 from pipeline.errors import ClusterError, Interrupted
 from pipeline.job import Job
 from pipeline.run import StopRequests, prepare_and_connect
+from pipeline.starting import with_start
 from pipeline.storage import open_storage
 from pipeline.study import LEASE, StudyRecord, TrialRecord, data_jobs, write_trial
 from pipeline.study_progress import Progress
@@ -69,6 +70,7 @@ def search(job: Job, terminal: Terminal) -> Searched:
     check_space(job)
     storage = open_storage(job.storage)
     storage.preflight().require_create_once()
+    job = with_start(job, storage)
     os.environ.update({k: v for k, v in TUNE.items() if k not in os.environ})
     with StopRequests() as stopping:
         sets = {digest(to_plain(one.data)): one.data for one in data_jobs(job)}

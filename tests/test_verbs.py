@@ -216,3 +216,19 @@ def test_plan_says_what_a_job_would_take_and_stores_nothing(call, place):
     assert value["flops_a_step"] > 2 * 3 * cells * steps * batch * 0.9
     assert 0 < value["step_seconds"] < 60
     assert before == {entry.key for entry in storage_of(place).list()}
+
+
+def test_a_run_starts_from_another_that_is_named_loosely_and_records_which_weights(call):
+    first = call("run", "job.yaml", "--without-ray")[1]
+    options = ("--set", "name=further", "--set", "model.steps=4")
+    again = ("run", "job.yaml", "--without-ray", *options)
+    code, value, _ = call(*again, "--set", "start.run=tiny")
+    assert code == 0
+    start = value["job"]["start"]
+    assert start == {"run": first["id"], "weights_sha256": first["weights_sha256"], "code": ""}
+    named = call(*again, "--set", f"start.run={first['id']}")[1]
+    assert (named["already"], named["id"]) == (True, value["id"])
+    code, fault, _ = call(*again, "--set", "start.run=nope")
+    assert (code, "0 runs begin with 'nope'" in fault["error"]) == (4, True)
+    code, fault, _ = call(*again, "--set", "start.weights_sha256=ab")
+    assert (code, "weights_sha256 needs the run" in fault["error"]) == (2, True)
