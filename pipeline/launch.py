@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import threading
 import time
 import uuid
@@ -27,7 +26,9 @@ PATIENCE = 5
 NO_ROOM = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError")
 """Ray Train's own names for a cluster that is too small or too busy."""
 SAID_AFTER_S = 30
-"""Seconds without a step after which the terminal says what is waited for."""
+"""Seconds before the first step after which the terminal says what is waited for."""
+QUIET_AFTER_S = 120
+"""Seconds without a step, later on, after which it says what that may mean."""
 COLLECTIVE_TIMEOUT_S = 300
 """A rank that waits longer for the others fails, and all start again: never a silent hang."""
 
@@ -67,16 +68,12 @@ def launch(
 
     thread = threading.Thread(target=fit, daemon=True)
     thread.start()
-    waited = time.monotonic() + SAID_AFTER_S
+    silence = Silence(placement)
     try:
         while thread.is_alive():
             thread.join(0.3)
-            if _pass_on(channel, stopping, progress, report):
-                waited = math.inf
-            elif time.monotonic() > waited:
-                waited = time.monotonic() + SAID_AFTER_S
-                log.warning("waiting for %d workers with %d cores each to start",
-                            placement.least, placement.cpus)  # fmt: skip
+            if said := silence.after(_pass_on(channel, stopping, progress, report)):
+                log.warning("%s; the cluster has %d", said, ray.cluster_resources().get("CPU", 0))
     except BaseException:
         internal_kv._internal_kv_put(f"{channel}:stop", "1")
         raise
@@ -85,15 +82,41 @@ def launch(
     return _settled(outcome[0], placement)
 
 
+class Silence:
+    """How long nothing new was heard from the workers, and what that may mean."""
+
+    def __init__(self, placement: Placement, clock: Callable[[], float] = time.monotonic) -> None:
+        self.placement, self.clock = placement, clock
+        self.heard: bytes | None = None
+        self.until = clock() + SAID_AFTER_S
+
+    def after(self, row: bytes | None) -> str | None:
+        """What to say now that rank 0's newest row is this one; mostly nothing."""
+        pause = SAID_AFTER_S if row is None else QUIET_AFTER_S
+        if row == self.heard and self.clock() <= self.until:
+            return None
+        new, self.heard = row != self.heard, row
+        self.until = self.clock() + pause
+        if new:
+            return None
+        start = f"{self.placement.least} workers with {self.placement.cpus} cores each to start"
+        if row is None:
+            return f"waiting for {start}"
+        return (
+            f"no step for {pause} s: a long validation, or nodes are gone and training waits for "
+            + start
+        )
+
+
 def _pass_on(
     channel: str,
     stopping: Callable[[], bool],
     progress: Callable[[Row], None],
     report: Callable[[Row], None],
-) -> bool:
+) -> bytes | None:
     """What the workers said since the last time, and to them whether they have to leave.
 
-    Returns whether they train yet."""
+    Returns rank 0's newest row as it came, None before the first."""
     from ray.experimental import internal_kv
 
     if stopping():
@@ -104,7 +127,7 @@ def _pass_on(
         log.warning("%s", note)
     for validation in _taken(f"{channel}:report:"):
         report(json.loads(validation))
-    return row is not None
+    return row or None
 
 
 def _taken(prefix: str) -> Iterator[str]:

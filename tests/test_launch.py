@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline import checkpoint
 from pipeline.cluster import place
 from pipeline.errors import ClusterError
+from pipeline.launch import Silence
 from pipeline.storage import open_storage
 from tests.cluster import BIN, TOKEN, free_port, require_no_secret
 from tests.faults.kill_loop import Run, survive
@@ -122,6 +123,27 @@ def test_more_workers_than_the_cluster_has_room_for_are_one_line_in_bounded_time
 
 
 @pytest.mark.cluster
+def test_workers_that_are_silent_are_spoken_of_now_and_then():
+    """First while they do not start, and later when no step comes: a node may be gone."""
+    now = [0.0]
+    silence = Silence(place(tiny_job(), {"CPU": 4}), lambda: now[0])
+
+    def said(at, row):
+        now[0] = at
+        return silence.after(row)
+
+    start = "1 workers with 1 cores each to start"
+    assert [said(at, None) for at in (1, 30, 31, 32, 61, 62)] == [
+        None, None, f"waiting for {start}", None, None, f"waiting for {start}",
+    ]  # fmt: skip
+    assert [said(at, b"1") for at in (100, 220)] == [None, None]
+    late = said(221, b"1")
+    assert late.startswith("no step for 120 s")
+    assert late.endswith(start)
+    assert [said(at, row) for at, row in ((222, b"1"), (300, b"2"), (420, b"2"))] == [None] * 3
+    assert said(421, b"2") == late
+
+
 def test_a_cluster_that_does_not_answer_or_refuses_us_is_one_line(head):
     for environment in (
         {"RAY_ADDRESS": f"127.0.0.1:{free_port()}"},
