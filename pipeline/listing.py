@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -13,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import checkpoint
+from pipeline.ending import ENDING, Ending
 from pipeline.errors import DataError, PipelineError, StorageError
 from pipeline.manifest import Manifest
-from pipeline.records import ATTEMPTS, METRICS, PAGE, RECORD, RunRecord, run_path
+from pipeline.records import ATTEMPTS, CHECKPOINTS, JOB, METRICS, PAGE, RECORD, RunRecord, run_path
 from pipeline.storage import NotFound, Storage
 from pipeline.study import STUDIES, STUDY, best_trial, read_study_job, read_trials, study_path
 from pipeline.values import from_json
@@ -25,8 +27,9 @@ from pipeline.values import from_json
 class RunRow:
     """One run in the list. ``when``: finished, or last written to (UTC, ISO 8601).
 
-    ``status`` is complete, unfinished (``step``: of its last checkpoint) or damaged (its record
-    cannot be read). Loss in nats per example, of the test split.
+    ``status`` is complete; damaged (its record cannot be read); stopped or failed, with the
+    ``reason`` that it left; or unfinished: it trains, or was killed. ``step`` is that of the last
+    checkpoint. Loss in nats per example, of the test split.
     """
 
     id: str
@@ -45,6 +48,7 @@ class RunRow:
     epochs: float | None = None
     examples_per_second: float | None = None
     step: int | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,8 +169,7 @@ def _row(storage: Storage, run_id: str) -> RunRow:
     except DataError:
         return RunRow(id=run_id, status="damaged", page=page, when=_last_written(run))
     if record is None:
-        step = max(checkpoint.steps(run), default=None)
-        return RunRow(id=run_id, status="unfinished", page=page, when=_last_written(run), step=step)
+        return _without_record(run, run_id, page)
     test = record.results.get("test")
     return RunRow(
         id=run_id,
@@ -185,6 +188,20 @@ def _row(storage: Storage, run_id: str) -> RunRow:
         epochs=record.epochs,
         examples_per_second=record.examples_per_second,
     )
+
+
+def _without_record(run: Storage, run_id: str, page: bool) -> RunRow:
+    times = {entry.key: entry.modified for entry in run.list()}
+    goes_on = [at for key, at in times.items() if key.split("/")[0] in (ATTEMPTS, CHECKPOINTS, JOB)]
+    status, reason = "unfinished", ""
+    if times.get(ENDING, -1.0) >= max(goes_on, default=0.0):
+        with suppress(DataError, NotFound):  # a damaged one says no more than none
+            ending = from_json(Ending, run.read(ENDING), run.address(ENDING))
+            status, reason = ending.status, ending.reason
+    return RunRow(
+        id=run_id, status=status, reason=reason, page=page, when=_last_written(run),
+        step=max(checkpoint.steps(run), default=None),
+    )  # fmt: skip
 
 
 def _last_written(run: Storage) -> str:

@@ -127,9 +127,10 @@ def runs(options: argparse.Namespace, terminal: Terminal) -> Any:
 
     rows = list_runs(storage_of(options))
     for row in rows:
-        bound = "–" if row.loss is None else f"{row.loss:.2f} ± {row.stderr:.2f} nats"
+        step = "" if row.step is None else f"step {row.step:,}  "
+        told = step + row.reason if row.loss is None else f"{row.loss:.2f} ± {row.stderr:.2f} nats"
         if not options.json:
-            print(f"{row.id:40} {row.status:12} {bound}")
+            print(f"{row.id:40} {row.status:12} {told or '–'}")
     return [to_plain(row) for row in rows]
 
 

@@ -2,6 +2,7 @@ import io
 import math
 import re
 import time
+from contextlib import suppress
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,8 @@ from PIL import Image
 
 from draw_model import ConvDraw, ConvDrawConfig, DrawConfig, build
 from pipeline import pictures, report
-from pipeline.errors import DataError
+from pipeline.ending import noted
+from pipeline.errors import DataError, Interrupted, StorageError
 from pipeline.listing import RunRow, list_runs, read_metrics
 from pipeline.manifest import Manifest, Shard
 from pipeline.publish import kernels
@@ -297,13 +299,24 @@ def test_damaged_and_unfinished_runs_are_rows_too(storage: Storage) -> None:
     storage.write("runs/c/checkpoints/step-00000500/checksums.json", b"{}")
     storage.write("runs/c/checkpoints/step-00001000/model.safetensors", b"half-written")
     storage.write("runs/d/job.yaml", b"name: d")
+    for name, status in (("e", "failed"), ("f", "stopped")):
+        storage.write(f"runs/{name}/checkpoints/step-00000007/checksums.json", b"{}")
+        with suppress(StorageError, Interrupted), noted(storage.below(f"runs/{name}")):
+            raise {"failed": StorageError, "stopped": Interrupted}[status](f"<b>{name}")
+    storage.write("runs/f/attempts/000002.json", b"{}")  # it has been started again since
+    storage.write("runs/g/ended.json", b"{")
     rows = {row.id: row for row in list_runs(storage)}
     assert {k: (r.status, r.step) for k, r in rows.items()} == {
         "a": ("complete", None),
         "b": ("damaged", None),
         "c": ("unfinished", 500),
         "d": ("unfinished", None),
+        "e": ("failed", 7),
+        "f": ("unfinished", 7),
+        "g": ("unfinished", None),
     }
+    assert rows["e"].reason == "<b>e"
+    assert 'title="&lt;b&gt;e">failed, step 7<' in report.storage_page(list(rows.values()), {})
     assert rows["a"].loss == 98.25
     assert list(rows)[-1] == "a", "finished before the others were written"
 
