@@ -15,12 +15,13 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.fault_costs import read_fault_costs
 from pipeline.listing import list_runs, list_studies, read_optional
+from pipeline.manifest import Manifest
 from pipeline.records import RunRecord, read_record, run_path
 from pipeline.report import RESULTS, duration, render
 from pipeline.results_shows import SHOWS
 from pipeline.storage import Storage
 from pipeline.study import study_path
-from pipeline.values import STRICT
+from pipeline.values import STRICT, from_json
 
 ITEMS = Path(__file__).parent / "results.yaml"
 MARKDOWN = "RESULTS.md"
@@ -144,7 +145,8 @@ def _data(storage: Storage, record: RunRecord) -> str:
     data = read_optional(storage, f"{record.dataset}/manifest.json")
     if data is None:
         return f"{record.dataset}: gone since"
-    return "{splits[train]:,} {name}".format(**json.loads(data))
+    manifest = from_json(Manifest, data, storage.address(f"{record.dataset}/manifest.json"))
+    return f"{manifest.splits['train']:,} {manifest.name}: {manifest.origin}"
 
 
 def markdown(storage: Storage, table: Sequence[Row]) -> str:

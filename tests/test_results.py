@@ -72,7 +72,7 @@ def test_a_run_answers_with_its_bound_setting_cost_and_address(made):
     test = record.results["test"]
     assert answer.found.startswith(f"{test.loss:.2f} ± {1.96 * test.stderr:.2f} nats (bernoulli")
     assert f"{record.job['train']['total_epochs']} epochs" in answer.setting
-    assert answer.data == "70 synthetic"
+    assert answer.data == "70 synthetic: drawn by draw-pipeline's own code"
     assert record.machine in answer.cost
     assert (answer.run, answer.page) == (record.id, f"runs/{record.id}/index.html")
 
