@@ -62,8 +62,9 @@ VERBS = {
         act=run_verbs.measure,
         arguments=(
             *RUN,
-            (("names",), {"nargs": "*", "metavar": "MEASURE", "help": "importance, thousand, "
-                          "answers, against, classes, nearest or text; default all that fit"}),
+            (("names",), {"nargs": "*", "metavar": "MEASURE", "help":
+                          "importance, thousand, answers, against, classes, nearest, reach or "
+                          "text; default all that fit"}),
             (("--split",), {"default": "test", "choices": ("train", "val", "test"),
                             "help": "importance, answers, text: of which split"}),
             (("--first",), {"type": int, "metavar": "N", "help":
@@ -73,6 +74,8 @@ VERBS = {
             (("--count",), {"type": int, "default": 10_000, "help": "classes: of so many samples"}),
             (("--seed",), {"type": int, "default": 0, "help": "of samples"}),
             (("--against",), {"metavar": "RUN", "help": "a run to compare with"}),
+            (("--target",), {"type": float, "metavar": "NATS", "help":
+                             "reach: how long until the loss is there, by the run's own curve"}),
             (("--classifier",), {"metavar": "RUN", "help":
                                  "classes: a classifier of the same kind of pictures"}),
         ),

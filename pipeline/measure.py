@@ -21,6 +21,7 @@ from pipeline.measures.contract import (
 )
 from pipeline.measures.importance import importance
 from pipeline.measures.nearest import nearest
+from pipeline.measures.reach import reach
 from pipeline.measures.text import text
 from pipeline.measures.thousand import thousand
 from pipeline.records import run_path
@@ -59,6 +60,11 @@ KINDS = {
     ),
     "nearest": Kind(
         find=nearest, fits=lambda run: imagines(run.model), needs="pictures of its own"
+    ),
+    "reach": Kind(
+        find=reach, fits=lambda run: run.model.measure().likelihood != "adversarial",
+        needs="a loss that falls", option="--target NATS",
+        asked=lambda wanted: wanted.target is not None,
     ),
     "text": Kind(find=text, fits=lambda run: isinstance(run.model, CharRnn), needs="text"),
 }  # fmt: skip

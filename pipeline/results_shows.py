@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from pipeline.errors import DataError
 from pipeline.findings import read_findings
@@ -81,20 +82,28 @@ def _players(_storage: Storage, record: RunRecord) -> str:
     return ", ".join(known) + " nats"
 
 
-def _found(storage: Storage, record: RunRecord, kind: str, options: str = "") -> str:
-    """The findings of a kind, or the command that makes them."""
+def _found(
+    storage: Storage, record: RunRecord, kind: str, options: str = "", words: str = ""
+) -> str:
+    """The findings of a kind, or the command that makes them (``words`` where it is not so called)."""
     home = storage.below(run_path(record.id))
     try:
         known = [finding for finding, _ in read_findings(home) if finding.name.startswith(kind)]
     except DataError as fault:
         return str(fault)
     told = [f"{label}: {text}" for finding in known for label, text in finding.rows]
-    return "; ".join(told) or f"python -m pipeline measure {record.id} {kind}{options}"
+    return "; ".join(told) or f"python -m pipeline measure {record.id} {words or kind}{options}"
 
 
 def _thousand(storage: Storage, record: RunRecord) -> str:
     """Source 001's average / σ / maximum, where it was measured, beside the bound."""
     return f"{_bound(storage, record)}; {_found(storage, record, 'thousand')}"
+
+
+def _and_reach(storage: Storage, record: RunRecord, target: float) -> str:
+    """The bound, and how long the paper's would take by this run's own curve, if it was asked."""
+    hours = _found(storage, record, f"reach-{target:g}", "", f"reach --target {target:g}")
+    return f"{_bound(storage, record)}; {hours}"
 
 
 def _digits(storage: Storage, record: RunRecord) -> str:
@@ -114,6 +123,8 @@ SHOWS: dict[str, Callable[[Storage, RunRecord], str]] = {
     "parts": _parts,
     "bits": _bits,
     "players": _players,
+    "bound_and_80.97": partial(_and_reach, target=80.97),
+    "bound_and_87.40": partial(_and_reach, target=87.4),
     "thousand": _thousand,
     "digits": _digits,
     "pictures": lambda _, record: "on the run's page",

@@ -75,6 +75,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> Any:
         seed=options.seed,
         against=opened(options.against),
         classifier=opened(options.classifier),
+        target=options.target,
     )
     finished = open_finished(storage, run_id)
     findings = measure_run(finished, wanted, options.names, terminal.stage)

@@ -14,10 +14,12 @@ from pipeline.errors import DataError, JobError
 from pipeline.findings import MEASURES, read_findings
 from pipeline.finished import Finished, open_finished
 from pipeline.job_file import check_job, dump_job
+from pipeline.listing import read_metrics
 from pipeline.loader import open_loader
 from pipeline.measure import KINDS, chosen
 from pipeline.measures.contract import Wanted, batches
 from pipeline.measures.nearest import search
+from pipeline.measures.reach import fitted, validations
 from pipeline.measures.text import CHARACTERS, TEMPERATURES
 from pipeline.storage import open_storage
 from pipeline.values import to_plain
@@ -272,6 +274,8 @@ def test_bits_per_character_and_text_at_six_temperatures(opened) -> None:
      (["draw", "classes"], "measure classes needs --classifier RUN"),
      (["cnn", "--classifier", "cnn"], "makes no pictures that it could name"),
      (["draw", "--samples", "0"], "--samples 0: write 1 or more"),
+     (["cnn", "reach"], "measure reach needs --target NATS"),
+     (["dcgan", "reach", "--target", "1"], "measure reach needs a loss that falls, which dcgan-"),
      (["--seed", "1", "draw", "--samples", "0", "importance"], "--samples 0: write 1 or more"),
      (["cnn", "--seed", "1", "fast"], "'fast' is no measure; write some of importance, thousand")],
 )  # fmt: skip
@@ -280,3 +284,32 @@ def test_what_cannot_be_measured_is_said_in_one_line(place, capsys, words, said)
     error = capsys.readouterr().err
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_curve_of_known_numbers_is_found_again_and_drawn_on() -> None:
+    hours = np.linspace(0.05, 3, 60)
+    fit = fitted(hours, 80 + 12 * hours**-0.5)
+    assert (fit.level, fit.scale, fit.power) == pytest.approx((80, 12, 0.5))
+    assert fit.until(82) == pytest.approx(36)
+    assert fit.until(79.9) is None
+    assert fitted(hours, 80 + hours).until(100) is None  # it rises
+
+
+def test_reach_tells_the_hours_of_all_starts_and_draws_its_curve(place, opened, capsys) -> None:
+    more = ["--set", "name=longer", "--set", "train.validate_every_steps=2"]
+    assert main(["run", "draw.yaml", "--without-ray", *more, "--set", "train.total_epochs=4"]) == 0
+    finished = opened("longer")
+    result = found(finished, "reach", target=70.0)
+    rows = read_metrics(finished.storage, finished.run)
+    assert result.value.hours == pytest.approx(sum(rows["train"]["seconds"].to_pylist()) / 3600)
+    assert result.value.best == min(rows["validation"]["loss"].to_pylist())
+    hours, losses, _ = validations(finished)
+    assert len(hours) == len(losses) == 10
+    assert result.value.fits[0] == fitted(hours, losses)
+    assert result.value.fits[-1].since == hours[2]  # six tenths of the four that it can spare
+    with Image.open(io.BytesIO(result.files["png"])) as picture:
+        assert np.asarray(picture.convert("L")).std() > 5
+    told = dict(result.value.rows())
+    assert "after 4 epochs" in told["so far, validation"]
+    with pytest.raises(DataError, match="1 validations, reach needs 6; train longer"):
+        found(opened("draw"), "reach", target=70.0)

@@ -29,6 +29,8 @@ class Wanted:
     seed: int = 0
     against: Finished | None = None
     classifier: Finished | None = None
+    target: float | None = None
+    """Nats an example."""
 
 
 class Value(Protocol):

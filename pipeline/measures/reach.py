@@ -1,0 +1,127 @@
+"""How long a run would have to train until its loss is at a target, by its own curve so far."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from pydantic.dataclasses import dataclass
+
+from pipeline.errors import DataError
+from pipeline.listing import read_metrics
+from pipeline.measures.contract import Advance, Finished, Found, Wanted
+from pipeline.records import read_record
+from pipeline.values import STRICT
+
+LEAST = 6
+"""Points without which no curve of three numbers says anything."""
+POWERS = np.linspace(0.1, 2.0, 96)
+LEFT_OUT = (0.0, 0.15, 0.3, 0.45, 0.6)
+"""Shares of the curve's beginning that the fits do without."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Fit:
+    """loss = ``level`` + ``scale`` · hours^−``power`` from ``since`` hours on; nats an example."""
+
+    since: float
+    level: float
+    scale: float
+    power: float
+
+    def loss(self, hours: np.ndarray) -> np.ndarray:
+        return self.level + self.scale * hours**-self.power
+
+    def until(self, target: float) -> float | None:
+        """Hours at which the curve is at ``target``; None where it levels off above, or rises."""
+        if target <= self.level or self.scale <= 0:
+            return None
+        return float((self.scale / (target - self.level)) ** (1 / self.power))
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Reach:
+    """Of the validation loss over the hours that training spent in steps."""
+
+    TITLE: ClassVar[str] = "How long until a target"
+    ABOUT: ClassVar[str] = (
+        "A curve loss = level + scale · hours^−power through the validations, drawn on. It is "
+        "fitted to all of them and again without the beginning: how far these answers lie apart "
+        "tells how little an extrapolation is worth. It knows nothing of what a falling learning "
+        "rate still gives, nor of other settings."
+    )
+
+    target: float
+    best: float
+    epochs: float
+    hours: float
+    machine: str
+    fits: tuple[Fit, ...]
+
+    def rows(self) -> list[tuple[str, str]]:
+        def told(fit: Fit) -> str:
+            hours = fit.until(self.target)
+            # A curve that comes there after a century does not come there.
+            if hours is None or hours > 1e6:
+                return f"never (levels at {fit.level:.2f})"
+            return f"{hours:,.1f} h"
+
+        so_far = f"{self.best:.2f} nats after {self.epochs:g} epochs, {self.hours:.2f} h of steps"
+        return [
+            ("so far, validation", f"{so_far} on {self.machine}"),
+            *(
+                (f"{self.target:g} nats by the curve from {fit.since:.2f} h on", told(fit))
+                for fit in self.fits
+            ),
+        ]
+
+
+def reach(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
+    """Raises DataError where a run has too few validations, or is there already."""
+    from pipeline.curves import reach_png  # Matplotlib, which other measures go without
+
+    assert wanted.target is not None
+    record = read_record(finished.storage, finished.run)
+    hours, losses, epochs = validations(finished)
+    if len(losses) < LEAST:
+        raise DataError(
+            f"{finished.run}: {len(losses)} validations, reach needs {LEAST}; train longer, or set "
+            "train.validate_every_steps"
+        )
+    fits = []
+    for done, share in enumerate(LEFT_OUT, start=1):
+        first = round(share * (len(losses) - LEAST))
+        fits.append(fitted(hours[first:], losses[first:]))
+        advance(done, len(LEFT_OUT))
+    value = Reach(
+        target=wanted.target, best=float(losses.min()), epochs=float(epochs[-1]),
+        hours=float(hours[-1]), fits=tuple(fits),
+        machine=f"{record.workers} × {record.device}, {record.machine}",
+    )  # fmt: skip
+    picture = reach_png(hours, losses, wanted.target, fits)
+    return Found(value=value, files={"png": picture}, of=f"{wanted.target:g}")
+
+
+def validations(finished: Finished) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hours in steps, loss and epoch of each validation; all starts of the run together."""
+    tables = read_metrics(finished.storage, finished.run)
+    train, validation = tables["train"], tables["validation"]
+    spent = np.cumsum(train["seconds"].to_numpy()) / 3600
+    places = np.searchsorted(train["step"].to_numpy(), validation["step"].to_numpy(), "right") - 1
+    return spent[places], validation["loss"].to_numpy(), validation["epoch"].to_numpy()
+
+
+def fitted(hours: Sequence[float] | np.ndarray, losses: Sequence[float] | np.ndarray) -> Fit:
+    """Least squares: for each power of a grid the level and the scale are a straight line's."""
+    hours, losses = np.asarray(hours), np.asarray(losses)
+    best, least = None, np.inf
+    for power in POWERS:
+        columns = np.stack([np.ones_like(hours), hours**-power], axis=1)
+        (level, scale), *_ = np.linalg.lstsq(columns, losses, rcond=None)
+        wrong = float(((columns @ [level, scale] - losses) ** 2).sum())
+        if wrong < least:
+            least = wrong
+            best = Fit(
+                since=float(hours[0]), level=float(level), scale=float(scale), power=float(power)
+            )
+    assert best is not None
+    return best
