@@ -85,7 +85,7 @@ def _players(_storage: Storage, record: RunRecord) -> str:
 def _found(
     storage: Storage, record: RunRecord, kind: str, options: str = "", words: str = ""
 ) -> str:
-    """The findings of a kind, or the command that makes them; ``words`` if it is called otherwise."""
+    """The findings of a kind, or the command for them; ``words`` if it is called otherwise."""
     home = storage.below(run_path(record.id))
     try:
         known = [finding for finding, _ in read_findings(home) if finding.name.startswith(kind)]
