@@ -25,6 +25,8 @@ from pipeline.values import STRICT, from_json
 
 ITEMS = Path(__file__).parent / "results.yaml"
 MARKDOWN = "RESULTS.md"
+SKETCHES = 100_000
+"""Of the smallest category of Quick, Draw!"""
 MISSING = {
     "data": "its data is not at hand here and is fetched or put into DRAW_DATA by whoever runs",
     "": "not run yet",
@@ -146,7 +148,10 @@ def _data(storage: Storage, record: RunRecord) -> str:
     if data is None:
         return f"{record.dataset}: gone since"
     manifest = from_json(Manifest, data, storage.address(f"{record.dataset}/manifest.json"))
-    return f"{manifest.splits['train']:,} {manifest.name}: {manifest.origin}"
+    parts = [words for words in manifest.origin.split(", ") if words.startswith("a part")]
+    if manifest.name == "quickdraw" and sum(manifest.splits.values()) < SKETCHES:
+        parts = [f"a part: Google's files have {SKETCHES:,} and more of a category"]
+    return ", ".join([f"{manifest.splits['train']:,} {manifest.name}", *parts])
 
 
 def markdown(storage: Storage, table: Sequence[Row]) -> str:

@@ -1,5 +1,6 @@
 """The table of what others report and what runs here reach."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -72,9 +73,28 @@ def test_a_run_answers_with_its_bound_setting_cost_and_address(made):
     test = record.results["test"]
     assert answer.found.startswith(f"{test.loss:.2f} ± {1.96 * test.stderr:.2f} nats (bernoulli")
     assert f"{record.job['train']['total_epochs']} epochs" in answer.setting
-    assert answer.data == "70 synthetic: drawn by draw-pipeline's own code"
+    assert answer.data == "70 synthetic"
     assert record.machine in answer.cost
     assert (answer.run, answer.page) == (record.id, f"runs/{record.id}/index.html")
+
+
+def test_data_that_are_a_part_of_a_set_are_called_one(made):
+    storage, record = made
+    manifest = json.loads(storage.read(f"{record.dataset}/manifest.json"))
+    item = Item(id="1", what="x", jobs=("cifar",), show="time")
+    for name, origin, said in (
+        ("cifar10", "CIFAR-10, a part: 4,000 of the 60,000 pictures, from a.npz",
+         "70 cifar10, a part: 4,000 of the 60,000 pictures"),
+        ("cifar10", "CIFAR-10, Krizhevsky 2009", "70 cifar10"),
+        ("quickdraw", "Google", "70 quickdraw, a part: Google's files have 100,000 and more of a "
+         "category"),
+    ):  # fmt: skip
+        key = f"datasets/{name}/one"
+        storage.write(f"{key}/manifest.json",
+                      json.dumps(manifest | {"name": name, "origin": origin}).encode())  # fmt: skip
+        other = replace(record, id="cifar-0000000001", name="cifar", dataset=key)
+        storage.write(f"{run_path(other.id)}/{RECORD}", to_json(other))
+        assert rows(storage, [item])[0].answers[0].data == said
 
 
 def test_the_longest_run_answers_and_one_with_other_values_where_they_are_asked_for(made):
