@@ -1,5 +1,6 @@
 """The job file as frozen, strictly checked values: what may stand in one, and what it means."""
 
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
@@ -86,7 +87,8 @@ Schedule = Annotated[Constant | Linear | Cosine | Exponential, Field(discriminat
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Train:
-    """How the model is trained. All of it decides the result, so all of it is in the run's id."""
+    """How the model is trained. What decides the result is in the run's id: all but
+    ``keep_epochs``."""
 
     total_epochs: Positive
     batch_size: Positive = 128
@@ -192,10 +194,12 @@ FORMAT = 1
 """Raised when a change of the code changes what the same job trains."""
 ADDED: dict[str, dict[str, Any]] = {
     "model": {"window_sigma": 1.0},
-    "train": {"weight_decay": 0.0, "average": 0.0, "keep_epochs": []},
+    "train": {"weight_decay": 0.0, "average": 0.0},
 }
 """Values that runs of this format first did without: where they change nothing they are left out
 of the id, so that such a run keeps its own."""
+FREE = ("keep_epochs",)
+"""Values of a model or a training that decide what is kept and nothing else."""
 
 
 def run_id(job: Job, manifest: Manifest) -> str:
@@ -215,14 +219,20 @@ def made_of(job: Job) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "binarisation": job.data.binarisation,
-        "model": _as_first(job.model, ADDED["model"]),
-        "train": _as_first(job.train, ADDED["train"]),
+        "model": deciding("model", to_plain(job.model)),
+        "train": deciding("train", to_plain(job.train)),
         **({"crop": crop} if crop else {}),
     }
 
 
-def _as_first(values: Any, added: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in to_plain(values).items() if (k, v) not in added.items()}
+def deciding(section: str, plain: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a job's model or train section decides a result, as ids and comparisons know it."""
+    added = ADDED[section]
+    return {
+        name: value
+        for name, value in plain.items()
+        if name not in FREE and not (name in added and value == added[name])
+    }
 
 
 def crop_of(job: Job) -> int | None:

@@ -73,7 +73,8 @@ def launch(
         while thread.is_alive():
             thread.join(0.3)
             if said := silence.after(_pass_on(channel, stopping, progress, report)):
-                log.warning("%s; the cluster has %d", said, ray.cluster_resources().get("CPU", 0))
+                has = {name: ray.cluster_resources().get(name, 0) for name in ("CPU", "GPU")}
+                log.warning("%s; the cluster has %d cores, %d GPUs", said, *has.values())
     except BaseException:
         internal_kv._internal_kv_put(f"{channel}:stop", "1")
         raise

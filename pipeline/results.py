@@ -13,6 +13,7 @@ import yaml
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
+from pipeline.errors import DataError
 from pipeline.fault_costs import read_fault_costs
 from pipeline.listing import list_runs, list_studies, read_optional
 from pipeline.manifest import Manifest
@@ -147,9 +148,14 @@ def _data(storage: Storage, record: RunRecord) -> str:
     data = read_optional(storage, f"{record.dataset}/manifest.json")
     if data is None:
         return f"{record.dataset}: gone since"
-    manifest = from_json(Manifest, data, storage.address(f"{record.dataset}/manifest.json"))
+    try:
+        manifest = from_json(Manifest, data, storage.address(f"{record.dataset}/manifest.json"))
+    except DataError as fault:
+        return str(fault)
     parts = [words for words in manifest.origin.split(", ") if words.startswith("a part")]
-    if manifest.name == "quickdraw" and sum(manifest.splits.values()) < SKETCHES:
+    if manifest.name == "quickdraw" and sum(manifest.splits.values()) < SKETCHES * len(
+        manifest.classes
+    ):
         parts = [f"a part: Google's files have {SKETCHES:,} and more of a category"]
     return ", ".join([f"{manifest.splits['train']:,} {manifest.name}", *parts])
 

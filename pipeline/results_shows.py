@@ -43,7 +43,10 @@ def share(result: Result, *, right: bool) -> str:
 
 def _train_right(storage: Storage, record: RunRecord) -> str:
     """Of the last epoch's training examples, each answered just before it was learnt from."""
-    table = read_metrics(storage, record.id).get("train")
+    try:
+        table = read_metrics(storage, record.id).get("train")
+    except DataError as fault:
+        return str(fault)
     if table is None or "correct" not in table.column_names:
         return "–"
     rows = [row for row in table.to_pylist() if row["epoch"] > record.epochs - 1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import draw_model
 from pipeline.champion import Champion, Seen, require_weights
 from pipeline.errors import JobError
-from pipeline.job import Job, made_of
+from pipeline.job import Job, deciding, made_of
 from pipeline.loader import model_of
 from pipeline.manifest import Manifest
 from pipeline.records import read_record
@@ -64,7 +64,8 @@ def check_fit(
     if champion is None:
         return
     require_weights(storage, champion)
-    theirs, ours = read_record(storage, champion.run).job.get("model"), to_plain(job.model)
+    theirs = deciding("model", read_record(storage, champion.run).job.get("model") or {})
+    ours = deciding("model", to_plain(job.model))
     if section.start != "cold" and theirs != ours:
         raise JobError(
             f"retrain.start is {section.start}, but champion {champion.run} is another model "
@@ -72,7 +73,6 @@ def check_fit(
         )
 
 
-def _difference(theirs: object, ours: dict[str, object]) -> str:
-    known = theirs if isinstance(theirs, dict) else {}
-    names = [name for name in {**known, **ours} if known.get(name) != ours.get(name)]
-    return ", ".join(f"{name} {known.get(name)}, here {ours.get(name)}" for name in names)
+def _difference(theirs: dict[str, object], ours: dict[str, object]) -> str:
+    names = [name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name)]
+    return ", ".join(f"{name} {theirs.get(name)}, here {ours.get(name)}" for name in names)

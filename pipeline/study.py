@@ -11,7 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import DataError, JobError
-from pipeline.job import Job
+from pipeline.job import Job, deciding
 from pipeline.job_file import check_job, parse
 from pipeline.storage import NotFound, Storage
 from pipeline.values import STRICT, digest, from_json, to_json, to_plain
@@ -150,10 +150,12 @@ def study_id(job: Job, contents: Sequence[str]) -> str:
     plain = to_plain(job)
     identity = {
         "data": [plain["data"], list(contents)],
-        "model": plain["model"],
-        "train": plain["train"],
+        "model": deciding("model", plain["model"]),
+        "train": deciding("train", plain["train"]),
         "search": search,
     }
+    if job.start is not None:
+        identity["start"] = plain["start"]
     return f"{job.name}-{digest(identity)[:10]}"
 
 

@@ -222,10 +222,10 @@ def train(job: Job, manifest: Manifest, storage: Storage, worker: Worker) -> Out
         step = training.state.step
         if training.state.skipped_steps > job.train.max_skipped_steps:
             raise _diverged(training)
-        ends = {training.total_steps, *training.recorder.kept}
-        due = step % cadence == 0 or step in ends
+        due = step % cadence == 0 or step == training.total_steps
         validation = training.validate() if due else None
-        if due or stopping or step % job.train.checkpoint_every_steps == 0:
+        kept = step in training.recorder.kept or step % job.train.checkpoint_every_steps == 0
+        if due or stopping or kept:
             training.save()
         if validation:
             training.recorder.settle()  # whoever hears of it may end this process

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load
 from torch import Tensor
 
 from draw_model.attention import Window, read, write
+from pipeline import checkpoint
 from pipeline.__main__ import main
 from pipeline.captions import FIGURES
 from pipeline.finished import open_finished
@@ -177,7 +179,9 @@ def storage_of(place: Path) -> Storage:
     return open_storage(f"file://{place}/storage")
 
 
-def trained(place: Path, kind: str, name: str, *, epochs: int = 1, **model: Any) -> None:
+def trained(
+    place: Path, kind: str, name: str, *, epochs: int = 1, lr: float = 1e-3, **model: Any
+) -> None:
     """A run of two steps an epoch of this kind of model, which keeps all its epochs but the first;
     nothing where there is one of that name."""
     if any(run.startswith(f"{name}-") for run in storage_of(place).folders("runs")):
@@ -191,7 +195,7 @@ def trained(place: Path, kind: str, name: str, *, epochs: int = 1, **model: Any)
         "storage": f"file://{place}/storage",
         "data": data,
         "model": {"kind": kind, **KINDS[kind][0], **model},
-        "train": {"total_epochs": epochs, "batch_size": 12, "lr": 1e-3, "keep_checkpoints": 1,
+        "train": {"total_epochs": epochs, "batch_size": 12, "lr": lr, "keep_checkpoints": 1,
                   "keep_epochs": list(range(2, epochs + 1))},
     }  # fmt: skip
     (place / f"{name}.yaml").write_text(dump_job(check_job(plain, name)))
@@ -284,7 +288,7 @@ def test_what_cannot_be_drawn_is_one_line(
 def test_samples_of_kept_epochs_are_what_those_weights_make_of_the_same_codes(
     kind: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained(place, kind, f"kept_{kind}", epochs=4)
+    trained(place, kind, f"kept_{kind}", epochs=4, lr=0.05)
     code, value = called(capsys, f"kept_{kind}")
     assert (code, value["missing"]) == (0, [])
     run = open_finished(storage_of(place), value["run"])
@@ -292,13 +296,19 @@ def test_samples_of_kept_epochs_are_what_those_weights_make_of_the_same_codes(
     files = drawn(value)
     with Image.open(BytesIO(files["epochs.png"])) as picture:
         shown = np.asarray(picture.convert("L"))
-    last = run.model.generate(prior(run, 12))["images"] if kind == "draw" else None
-    rows = np.array_split(shown[3:], 3)
-    assert not np.array_equal(rows[0], rows[1])
-    cell = 5 * 12  # twelve pixels, five times as large, in a frame and a gap
-    left = shown.shape[1] - 12 * (cell + 2 + 3)
-    if last is not None:
-        wanted = (last[0, 0].detach().numpy() * 255).round().repeat(5, 0).repeat(5, 1)
-        top = 3 + 2 * (cell + 2 + 3) + 1
-        found = shown[top : top + cell, left + 1 : left + 1 + cell]
-        np.testing.assert_allclose(found, wanted, atol=1)
+    side = 5 * 12 + 2  # twelve pixels, five times as large, in a frame
+    left = shown.shape[1] - 12 * (side + 3)
+    home = storage_of(place).below(f"runs/{run.run}")
+    rows = []
+    for row, step in enumerate((4, 6, 8)):
+        run.model.load_state_dict(load(checkpoint.read(home, step)["model.safetensors"]))
+        images = imagine(run, prior(run, 12)["z"])[:, 0].detach().numpy()
+        top = 3 + row * (side + 3) + 1
+        for place_, image in enumerate(images):
+            across = left + place_ * (side + 3) + 1
+            found = shown[top : top + side - 2, across : across + side - 2]
+            wanted = (image * 255).round().repeat(5, 0).repeat(5, 1)
+            np.testing.assert_allclose(found, wanted, atol=1)
+        rows.append(images)
+    assert abs(rows[0] - rows[1]).max() > 0.01
+    assert abs(rows[1] - rows[2]).max() > 0.01

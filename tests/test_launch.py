@@ -122,7 +122,6 @@ def test_more_workers_than_the_cluster_has_room_for_are_one_line_in_bounded_time
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.cluster
 def test_workers_that_are_silent_are_spoken_of_now_and_then():
     """First while they do not start, and later when no step comes: a node may be gone."""
     now = [0.0]
@@ -144,6 +143,7 @@ def test_workers_that_are_silent_are_spoken_of_now_and_then():
     assert said(421, b"2") == late
 
 
+@pytest.mark.cluster
 def test_a_cluster_that_does_not_answer_or_refuses_us_is_one_line(head):
     for environment in (
         {"RAY_ADDRESS": f"127.0.0.1:{free_port()}"},

@@ -296,7 +296,7 @@ def test_a_curve_of_known_numbers_is_found_again_and_drawn_on() -> None:
 
 
 def test_reach_tells_the_hours_of_all_starts_and_draws_its_curve(place, opened, capsys) -> None:
-    more = ["--set", "name=longer", "--set", "train.validate_every_steps=2"]
+    more = ["--set", "name=longer", "--set", "train.validate_every_steps=1"]
     assert main(["run", "draw.yaml", "--without-ray", *more, "--set", "train.total_epochs=4"]) == 0
     finished = opened("longer")
     result = found(finished, "reach", target=70.0)
@@ -304,12 +304,15 @@ def test_reach_tells_the_hours_of_all_starts_and_draws_its_curve(place, opened, 
     assert result.value.hours == pytest.approx(sum(rows["train"]["seconds"].to_pylist()) / 3600)
     assert result.value.best == min(rows["validation"]["loss"].to_pylist())
     hours, losses, _ = validations(finished)
-    assert len(hours) == len(losses) == 10
+    assert len(hours) == len(losses) == 20
     assert result.value.fits[0] == fitted(hours, losses)
-    assert result.value.fits[-1].since == hours[2]  # six tenths of the four that it can spare
+    assert [fit.since for fit in result.value.fits] == [hours[i] for i in (0, 2, 4, 6, 8)]
     with Image.open(io.BytesIO(result.files["png"])) as picture:
         assert np.asarray(picture.convert("L")).std() > 5
     told = dict(result.value.rows())
     assert "after 4 epochs" in told["so far, validation"]
-    with pytest.raises(DataError, match="1 validations, reach needs 6; train longer"):
+    there = found(finished, "reach", target=float(losses[3]) + 1e-6).value
+    assert dict(there.rows())[f"{there.target:g} nats"].startswith("reached after ")
+    assert there.reached <= hours[3]
+    with pytest.raises(DataError, match="1 validations, reach needs 12; train longer"):
         found(opened("draw"), "reach", target=70.0)

@@ -120,3 +120,4 @@ def test_values_that_came_later_are_no_part_of_an_id_where_they_change_nothing()
     ):
         assert run_id(tiny_job(**{section: {name: first}}), manifest()) == known
         assert run_id(tiny_job(**{section: {name: other}}), manifest()) != known
+    assert run_id(tiny_job(train={"keep_epochs": [1, 2]}), manifest()) == known

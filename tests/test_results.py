@@ -95,6 +95,8 @@ def test_data_that_are_a_part_of_a_set_are_called_one(made):
         other = replace(record, id="cifar-0000000001", name="cifar", dataset=key)
         storage.write(f"{run_path(other.id)}/{RECORD}", to_json(other))
         assert rows(storage, [item])[0].answers[0].data == said
+    storage.write(f"{key}/manifest.json", b"{")
+    assert "not JSON" in rows(storage, [item])[0].answers[0].data
 
 
 def test_the_longest_run_answers_and_one_with_other_values_where_they_are_asked_for(made):
@@ -176,3 +178,6 @@ def test_right_answers_on_training_images_are_those_of_the_last_epoch_alone(tmp_
     assert len(correct) == 15
     hits = round(16 * sum(correct[10:14]) + 6 * correct[14])  # 70 images: four 16s and a 6
     assert answer.found == f"{hits / 70:.2%} of the last epoch's training images right"
+    part = next(e.key for e in storage.list(f"{run_path(record.record.id)}/metrics"))
+    storage.write(part, b"cut off")
+    assert "no Parquet" in rows(storage, [item])[0].answers[0].found

@@ -18,6 +18,7 @@ from pipeline.job import Job, run_id
 from pipeline.job_file import check_job, parse
 from pipeline.records import CHECKPOINTS, RECORD, WEIGHTS, read_record, run_path
 from pipeline.retrain import Ticked, retrain
+from pipeline.retrain_news import check_fit
 from pipeline.storage import Storage, open_storage
 from pipeline.terminal import Terminal
 from tests.faults import retrain_weeks
@@ -283,3 +284,17 @@ def test_two_weeks_with_kills_lose_no_promotion_and_train_nothing_twice(tmp_path
     assert killed == 2
     decisions = retrain_weeks.check(open_storage(url), 2)
     assert decisions[0].kind == "promotion"
+
+
+def test_a_champion_of_before_a_model_had_window_sigma_is_no_other_model(store):
+    job = weekly(store, examples=80)
+    manifest, storage = prepared(job)
+    present = champion.latest(storage, "tiny").after.champion
+    key = f"{run_path(present.run)}/{RECORD}"
+    plain = json.loads(storage.read(key))
+    del plain["job"]["model"]["window_sigma"]
+    storage.write(key, json.dumps(plain).encode())
+    check_fit(job, manifest, job.retrain, present, storage)
+    wide = replace(job, model=replace(job.model, window_sigma=2.0))
+    with pytest.raises(JobError, match=r"another model \(window_sigma None, here 2\.0\)"):
+        check_fit(wide, manifest, job.retrain, present, storage)

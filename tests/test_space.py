@@ -2,12 +2,14 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from pipeline.errors import JobError
 from pipeline.job import Job
 from pipeline.job_file import check_job
+from pipeline.retrain_values import Start
 from pipeline.space import Search, corners, drawn
 from pipeline.study import study_id, trial_job
 from pipeline.study_run import check_models, check_space
@@ -133,14 +135,17 @@ def test_a_trial_is_the_job_with_its_values_and_no_search():
 
 def test_a_study_is_named_by_what_its_trials_do_and_not_by_how_many_there_are():
     one = study_id(searching(), ["a"])
+    assert one == "tiny-d006657302"  # as it was before average, weight_decay and window_sigma
     assert one == study_id(searching(trials=99, retries=0, budget_hours=1.0, at_once=1), ["a"])
     others = [
         study_id(searching(), ["b"]),
         study_id(searching(seed=1), ["a"]),
         study_id(searching(metric="kl"), ["a"]),
         study_id(searching({"model.steps": {"grid": [1]}}), ["a"]),
+        study_id(replace(searching(), start=Start(run="r", weights_sha256="a")), ["a"]),
+        study_id(replace(searching(), start=Start(run="r", weights_sha256="b")), ["a"]),
     ]
-    assert len({one, *others}) == 5
+    assert len({one, *others}) == 7
 
 
 def test_models_that_measure_different_things_and_unknown_metrics_are_one_line(tmp_path):

@@ -185,6 +185,15 @@ def test_two_and_four_workers_agree_with_one(tmp_path):
             assert other.results[split].stderr == pytest.approx(result.stderr, rel=1e-4)
 
 
+def test_two_workers_keep_the_average_that_one_keeps(tmp_path):
+    values = {"average": 0.9, "weight_decay": 0.1, "keep_best": "last"}
+    outcome, home = run(tiny_job(f"file://{tmp_path}/1", train=values))
+    other, theirs = distributed(tiny_job(f"file://{tmp_path}/2", train=values), 2)
+    assert theirs == pytest.approx(losses(home), rel=1e-5)
+    for split, result in outcome.results.items():
+        assert other.results[split].loss == pytest.approx(result.loss, rel=1e-5)
+
+
 def test_two_workers_both_begin_with_the_champions_weights(tmp_path):
     first = tiny_job(f"file://{tmp_path}/a", train={"total_epochs": 1})
     _, home = run(first)

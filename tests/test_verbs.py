@@ -229,6 +229,18 @@ def test_a_run_starts_from_another_that_is_named_loosely_and_records_which_weigh
     named = call(*again, "--set", f"start.run={first['id']}")[1]
     assert (named["already"], named["id"]) == (True, value["id"])
     code, fault, _ = call(*again, "--set", "start.run=nope")
-    assert (code, "0 runs begin with 'nope'" in fault["error"]) == (4, True)
+    assert (code, "start.run nope is 0 finished runs" in fault["error"]) == (4, True)
+    # Its own folder and an unfinished run begin so, too, and are not meant.
+    own = ("run", "job.yaml", "--without-ray", "--set", "name=tiny-more")
+    started = call(*own, "--set", "start.run=tiny")[1]
+    storage = open_storage(started["page"].partition("/runs/")[0])
+    storage.write("runs/tiny-0000000000/job.yaml", b"name: tiny")
+    assert call(*own, "--set", "start.run=tiny")[1]["already"]
+    storage.write("runs/tiny-0000000000/run.json", b"{}")
+    code, fault, _ = call(*own, "--set", "start.run=tiny")
+    assert (code, "is 2 finished runs; name one of: tiny-0000000000, " in fault["error"]) == (
+        4, True
+    )  # fmt: skip
+    storage.delete("runs/tiny-0000000000/job.yaml", "runs/tiny-0000000000/run.json")
     code, fault, _ = call(*again, "--set", "start.weights_sha256=ab")
     assert (code, "weights_sha256 needs the run" in fault["error"]) == (2, True)

@@ -12,8 +12,9 @@ from pipeline.measures.contract import Advance, Finished, Found, Wanted
 from pipeline.records import read_record
 from pipeline.values import STRICT
 
-LEAST = 6
-"""Points without which no curve of three numbers says anything."""
+LEAST = 12
+"""Validations of a run whose curve is drawn on; ``FEWEST`` are left for each fit."""
+FEWEST = 6
 POWERS = np.linspace(0.1, 2.0, 96)
 LEFT_OUT = (0.0, 0.15, 0.3, 0.45, 0.6)
 """Shares of the curve's beginning that the fits do without."""
@@ -54,6 +55,8 @@ class Reach:
     best: float
     epochs: float
     hours: float
+    reached: float | None
+    """Hours after which a validation was at the target, where one was."""
     machine: str
     fits: tuple[Fit, ...]
 
@@ -66,8 +69,11 @@ class Reach:
             return f"{hours:,.1f} h"
 
         so_far = f"{self.best:.2f} nats after {self.epochs:g} epochs, {self.hours:.2f} h of steps"
+        first = ("so far, validation", f"{so_far} on {self.machine}")
+        if self.reached is not None:
+            return [first, (f"{self.target:g} nats", f"reached after {self.reached:.2f} h")]
         return [
-            ("so far, validation", f"{so_far} on {self.machine}"),
+            first,
             *(
                 (f"{self.target:g} nats by the curve from {fit.since:.2f} h on", told(fit))
                 for fit in self.fits
@@ -76,7 +82,7 @@ class Reach:
 
 
 def reach(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
-    """Raises DataError where a run has too few validations, or is there already."""
+    """Raises DataError where a run has too few validations."""
     from pipeline.curves import reach_png  # Matplotlib, which other measures go without
 
     assert wanted.target is not None
@@ -88,13 +94,15 @@ def reach(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
             "train.validate_every_steps"
         )
     fits = []
-    for done, share in enumerate(LEFT_OUT, start=1):
-        first = round(share * (len(losses) - LEAST))
+    firsts = sorted({round(share * (len(losses) - FEWEST)) for share in LEFT_OUT})
+    for done, first in enumerate(firsts, start=1):
         fits.append(fitted(hours[first:], losses[first:]))
-        advance(done, len(LEFT_OUT))
+        advance(done, len(firsts))
+    there = np.flatnonzero(losses <= wanted.target)
     value = Reach(
         target=wanted.target, best=float(losses.min()), epochs=float(epochs[-1]),
         hours=float(hours[-1]), fits=tuple(fits),
+        reached=float(hours[there[0]]) if len(there) else None,
         machine=f"{record.workers} × {record.device}, {record.machine}",
     )  # fmt: skip
     picture = reach_png(hours, losses, wanted.target, fits)
@@ -102,12 +110,14 @@ def reach(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
 
 
 def validations(finished: Finished) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hours in steps, loss and epoch of each validation; all starts of the run together."""
+    """Hours in steps, loss and epoch of each validation with a finite loss, of all starts."""
     tables = read_metrics(finished.storage, finished.run)
     train, validation = tables["train"], tables["validation"]
     spent = np.cumsum(train["seconds"].to_numpy()) / 3600
     places = np.searchsorted(train["step"].to_numpy(), validation["step"].to_numpy(), "right") - 1
-    return spent[places], validation["loss"].to_numpy(), validation["epoch"].to_numpy()
+    losses = np.array(validation["loss"].to_pylist(), dtype=float)
+    finite = np.isfinite(losses)
+    return spent[places][finite], losses[finite], validation["epoch"].to_numpy()[finite]
 
 
 def fitted(hours: Sequence[float] | np.ndarray, losses: Sequence[float] | np.ndarray) -> Fit:
