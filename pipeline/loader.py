@@ -1,6 +1,7 @@
 """Manifest + plan → batches: the only place where bytes of a data set become tensors."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,8 @@ from pipeline.cache import ShardCache, cache_folder
 from pipeline.errors import DataError, JobError
 from pipeline.job import Job, crop_of
 from pipeline.manifest import Manifest
-from pipeline.sources.contract import Binarisation
+from pipeline.sources.canvas import integers
+from pipeline.sources.contract import Binarisation, Compose
 from pipeline.storage import Storage
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -39,15 +41,18 @@ class Split:
         self.ends = np.cumsum([len(shard) for shard in self.shards])
         self.examples = int(self.ends[-1]) if self.shards else 0
 
-    def gather(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (n, C, H, W) and int64 (n,); padding ids give zeros."""
-        x = np.zeros((len(ids), *self.shape), dtype=np.uint8)
+    def gather(self, ids: np.ndarray, side: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (n, C, H, W) and int64 (n,), of pictures the first ``side`` rows and columns if
+        that is given; padding ids give zeros."""
+        corner = ... if side is None else np.s_[:, :, :side, :side]
+        shape = self.shape if side is None else (self.shape[0], side, side)
+        x = np.zeros((len(ids), *shape), dtype=np.uint8)
         y = np.zeros(len(ids), dtype=np.int64)
         owner = np.searchsorted(self.ends, ids, side="right")
         for k in np.unique(owner[ids >= 0]):
             rows = np.flatnonzero((owner == k) & (ids >= 0))
             local = ids[rows] - (self.ends[k] - len(self.shards[k]))
-            x[rows] = self.shards[k]["x"][local]
+            x[rows] = self.shards[k]["x"][corner][local]
             y[rows] = self.shards[k]["y"][local]
         return x, y
 
@@ -69,9 +74,11 @@ class Loader:
         shapes: Shapes,
         training: bool,
         crop: int | None = None,
+        compose: Compose | None = None,
     ) -> None:
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.shape, self.crop = cropped(split.shape, crop), crop
+        self.compose = compose
         self.binarisation, self.shapes, self.training = binarisation, shapes, training
         self.purpose = "train" if training else f"evaluate/{split.name}"
         self.steps = plan.steps_per_epoch(split.examples, batch_size)
@@ -88,6 +95,10 @@ class Loader:
         """The given places of the global batch of this step."""
         ids = self.ids(step)[places.start : places.stop]
         stored, y = self.split.gather(ids)
+        if self.compose is not None:
+            stream = f"{self.purpose}/compose"
+            draw = partial(integers, self.seed, stream, places, step=step)
+            stored = self.compose(stored, self._others, self.split.examples, draw)
         text = len(self.shape) == 1
         return Batch(
             x=torch.from_numpy(CHARACTERS[stored]) if text else self._target(stored, step, places),
@@ -95,6 +106,9 @@ class Loader:
             mask=torch.from_numpy(ids != plan.PADDING),
             noise=noise.draw(self.shapes, self.seed, self.purpose, step, places),
         )
+
+    def _others(self, ids: np.ndarray, side: int) -> np.ndarray:
+        return self.split.gather(ids, side)[0]
 
     def count(self, step: int) -> int:
         """Real examples in the global batch of this step."""
@@ -180,4 +194,5 @@ def open_loader(
         shapes=shapes,
         training=training,
         crop=crop_of(job),
+        compose=composer(split) if (composer := getattr(job.data, "composer", None)) else None,
     )

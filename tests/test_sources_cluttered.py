@@ -2,8 +2,10 @@
 
 import gzip
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +13,18 @@ import pytest
 from draw_model import noise
 from pipeline.datasets import verify
 from pipeline.errors import DataError
+from pipeline.job import Job
+from pipeline.job_file import check_job
+from pipeline.loader import Loader, open_loader
 from pipeline.prepare import prepare
 from pipeline.sources import dataset_id
 from pipeline.sources.canvas import in_turn, integers
 from pipeline.sources.cluttered import Cluttered
 from pipeline.sources.mnist import OFFICIAL, Mnist
 from pipeline.storage import open_storage
+from pipeline.train import train
+from pipeline.values import to_plain
+from pipeline.worker import Worker
 from tests.small_mnist import (
     HELD_OUT,
     TEST,
@@ -27,6 +35,7 @@ from tests.small_mnist import (
     install,
 )
 from tests.test_sources import arrays
+from tests.tiny import home_of, prepared, same, weights
 
 SMALL = Cluttered(size=40, train=150, val=50, test=60, validation_digits=HELD_OUT)
 
@@ -197,6 +206,7 @@ def test_every_setting_but_the_reading_makes_another_data_set() -> None:
         {"distractors": 4},
         {"patch": 9},
         {"draws": 2},
+        {"draws": "fresh"},
         {"train": 9},
         {"val": 9},
         {"test": 9},
@@ -206,3 +216,89 @@ def test_every_setting_but_the_reading_makes_another_data_set() -> None:
     ids = {dataset_id(Cluttered(**change)) for change in changes}  # type: ignore[arg-type]
     assert len(ids | {dataset_id(Cluttered())}) == len(changes) + 1
     assert dataset_id(Cluttered(binarisation="dynamic")) == dataset_id(Cluttered())
+
+
+FRESH = replace(SMALL, draws="fresh", train=100)
+
+
+def fresh_job(tmp_path: Path, **data: Any) -> Job:
+    plain = {
+        "name": "fresh",
+        "storage": f"file://{tmp_path}/store",
+        "data": {**to_plain(FRESH), **data},
+        "model": {"kind": "classifier", "steps": 2, "hidden": 8, "read_n": 3},
+        "train": {"total_epochs": 2, "batch_size": 48, "seed": 3},
+    }
+    return check_job(plain, "fresh")
+
+
+def loader_of(job: Job, split: str, **options: Any) -> Loader:
+    storage = open_storage(job.storage)
+    return open_loader(job, prepare(job.data, storage), storage, split, {}, **options)
+
+
+@pytest.fixture
+def fresh(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DRAW_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_fresh_pictures_equal_a_slow_loop_over_the_recipe(fresh: Path) -> None:
+    """Step 4 lies in the second epoch: what is drawn is of the step and the place in its batch."""
+    loader = loader_of(fresh_job(fresh), "train", training=True)
+    digits, _ = arrays(FRESH, "train", 0, 100)
+    w, p = FRESH.size, FRESH.patch
+    below = [w - 27, w - 27] + [100, 29 - p, 29 - p, w - p + 1, w - p + 1] * FRESH.distractors
+    batch, ids = loader.batch(4, range(48)), loader.ids(4)
+    for place in (0, 31, 32, 47):
+        numbers = noise.generator(3, "train/compose", 4, place // 32)
+        row, column, *rest = numbers.integers(below, size=(32, len(below)))[place % 32].tolist()
+        canvas = np.zeros((w, w))
+        for k in range(FRESH.distractors):
+            which, top, left, down, across = rest[5 * k : 5 * k + 5]
+            piece = digits[which, 0, top : top + p, left : left + p]
+            canvas[down : down + p, across : across + p] += piece
+        canvas[row : row + 28, column : column + 28] += digits[ids[place], 0, :28, :28]
+        wanted = np.minimum(canvas, 255) / 255
+        np.testing.assert_allclose(batch.x[place, 0].numpy(), wanted, atol=1e-6)
+
+
+def test_fresh_pictures_are_new_at_every_step_and_equal_on_any_worker(fresh: Path) -> None:
+    loader = loader_of(fresh_job(fresh), "train", training=True)
+    whole = loader.batch(0, range(48)).x
+    parts = [loader.batch(0, places).x for places in (range(17), range(17, 48))]
+    np.testing.assert_array_equal(whole.numpy(), np.concatenate(parts))
+    again = {int(i): place for place, i in enumerate(loader.ids(3))}  # the next epoch
+    pairs = [(place, again[int(i)]) for place, i in enumerate(loader.ids(0)) if int(i) in again]
+    later = loader.batch(3, range(48))
+    assert len(pairs) > 5
+    for before, after in pairs:
+        assert not np.array_equal(whole[before], later.x[after])
+        assert loader.batch(0, range(48)).y[before] == later.y[after]
+    seen = loader_of(fresh_job(fresh), "train").batch(0, range(48)).x  # evaluated: strewn, too
+    assert (seen > 0).sum() > 1.5 * (arrays(FRESH, "train", 0, 48)[0] > 0).sum()
+    other = replace(fresh_job(fresh), train=replace(fresh_job(fresh).train, seed=4))
+    assert not np.array_equal(loader_of(other, "train", training=True).batch(0, range(48)).x, whole)
+
+
+def test_fresh_draws_change_no_picture_that_is_not_trained_on(fresh: Path) -> None:
+    for split in ("val", "test"):
+        for one, other in zip(
+            arrays(FRESH, split, 0, 50), arrays(SMALL, split, 0, 50), strict=True
+        ):
+            np.testing.assert_array_equal(one, other)
+        loader = loader_of(fresh_job(fresh), split)
+        stored = arrays(FRESH, split, 0, 48)[0] / 255
+        np.testing.assert_allclose(loader.batch(0, range(48)).x.numpy(), stored, atol=1e-6)
+
+
+def test_a_run_on_fresh_draws_that_is_stopped_goes_on_to_the_same_weights(fresh: Path) -> None:
+    one, two = fresh_job(fresh), fresh_job(fresh)
+    two = replace(two, storage=f"file://{fresh}/other")
+    (manifest, storage), (same_manifest, other) = prepared(one), prepared(two)
+    train(one, manifest, storage, Worker())
+    asked: list[int] = []
+    stopping = Worker(progress=lambda row: asked.append(row["step"]), stop=lambda: bool(asked))
+    assert not train(two, same_manifest, other, stopping).finished
+    assert train(two, same_manifest, other, Worker()).finished
+    assert same(weights(home_of(one, manifest, storage)), weights(home_of(two, manifest, other)))

@@ -92,7 +92,7 @@ def in_turn(count: int, seed: int, stream: str, places: range) -> np.ndarray:
     return np.concatenate(orders)[start : start + len(places)]
 
 
-def integers(seed: int, stream: str, places: range, below: list[int]) -> np.ndarray:
+def integers(seed: int, stream: str, places: range, below: list[int], step: int = 0) -> np.ndarray:
     """Uniform integers (len(places), len(below)): in each column from 0 to below what is given.
 
     Drawn exactly, not by scaling a 24-bit fraction, which would favour some of 55,000 digits.
@@ -100,7 +100,7 @@ def integers(seed: int, stream: str, places: range, below: list[int]) -> np.ndar
     first, last = places.start // noise.BLOCK, -(-places.stop // noise.BLOCK)
     shape, drawn = (noise.BLOCK, len(below)), []
     for block in range(first, last):
-        drawn.append(noise.generator(seed, stream, block=block).integers(below, size=shape))
+        drawn.append(noise.generator(seed, stream, step, block).integers(below, size=shape))
     start = places.start - first * noise.BLOCK
     return np.concatenate(drawn)[start : start + len(places)]
 

@@ -1,6 +1,6 @@
 """What prepare may know of a data source: settings in, numbered examples out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -17,6 +17,16 @@ Example = tuple[np.ndarray, int]
 READING = ("binarisation", "crop")
 """Settings that say how the shards are read, not what is in them. ``crop`` is the side of the
 square that a picture is cut to: anywhere in training, the middle in evaluation."""
+
+
+Others = Callable[[np.ndarray, int], np.ndarray]
+"""(Ids (n,) of examples of the same split, side) → their first rows and columns, uint8
+(n, C, side, side)."""
+Draw = Callable[[list[int]], np.ndarray]
+"""Bounds → uniform integers (n, len(bounds)) below them, for this seed, purpose, step and place."""
+Compose = Callable[[np.ndarray, Others, int, Draw], np.ndarray]
+"""(Stored pictures uint8 (n, C, H, W), others, how many there are, draw) → what is seen of them, of
+the same shape. A source that has a method ``composer(split)`` gives one, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
