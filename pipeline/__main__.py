@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb. Its value goes to standard output as JSON with ``--json``."""
     from pipeline.commands import VERBS
 
-    options = _parsed(VERBS, sys.argv[1:] if arguments is None else list(arguments))
+    options = parsed(VERBS, sys.argv[1:] if arguments is None else list(arguments))
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     terminal = Terminal(quiet=options.json)
     try:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parsed(verbs: dict[str, Any], words: list[str]) -> argparse.Namespace:
+def parsed(verbs: dict[str, Any], words: list[str]) -> argparse.Namespace:
     """A verb's options may stand before, between or behind its other words."""
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(

@@ -22,7 +22,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from infra import store
 from infra.alive import alive
-from pipeline.__main__ import _parser
+from pipeline.__main__ import parsed
 from pipeline.cluster import ENVIRONMENT
 from pipeline.commands import VERBS
 from pipeline.exporter import PORT
@@ -250,7 +250,7 @@ def test_the_exporter_is_reached_by_its_service_and_by_prometheus_alone():
     assert service["type"] == "ClusterIP"
     assert service["ports"][0]["targetPort"] == port["name"]
     assert service["ports"][0]["port"] == port["containerPort"] == PORT
-    options = _parser(VERBS).parse_args(one["command"][3:])
+    options = parsed(VERBS, one["command"][3:])
     assert (options.verb, options.host, options.port) == ("exporter", "0.0.0.0", PORT)
     assert [*one["envFrom"][0], *one["envFrom"][1]] == ["configMapRef", "secretRef"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
