@@ -141,6 +141,8 @@ def _setting(record: RunRecord) -> str:
     known = {"steps": "T", "hidden": "hidden", "latent": "z", "read_n": "read", "write_n": "write"}
     parts = [f"{name} {model[key]}" for key, name in known.items() if model.get(key) is not None]
     parts += [f"{record.epochs:g} epochs", f"batch {train['batch_size']}", f"lr {train['lr']:g}"]
+    if start := (record.job.get("start") or {}).get("run"):
+        parts.append(f"from {start}")
     return ", ".join(parts)
 
 
@@ -157,6 +159,8 @@ def _data(storage: Storage, record: RunRecord) -> str:
         manifest.classes
     ):
         parts = [f"a part: Google's files have {SKETCHES:,} and more of a category"]
+    if manifest.source.get("draws") == "fresh":
+        parts.append("with new clutter at every step")
     return ", ".join([f"{manifest.splits['train']:,} {manifest.name}", *parts])
 
 

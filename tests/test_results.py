@@ -95,6 +95,13 @@ def test_data_that_are_a_part_of_a_set_are_called_one(made):
         other = replace(record, id="cifar-0000000001", name="cifar", dataset=key)
         storage.write(f"{run_path(other.id)}/{RECORD}", to_json(other))
         assert rows(storage, [item])[0].answers[0].data == said
+    strewn = manifest | {"name": "cluttered", "source": {"draws": "fresh"}}
+    storage.write(f"{key}/manifest.json", json.dumps(strewn).encode())
+    started = replace(other, job=other.job | {"start": {"run": "earlier-1"}})
+    storage.write(f"{run_path(other.id)}/{RECORD}", to_json(started))
+    answer = rows(storage, [item])[0].answers[0]
+    assert answer.data == "70 cluttered, with new clutter at every step"
+    assert answer.setting.endswith(", from earlier-1")
     storage.write(f"{key}/manifest.json", b"{")
     assert "not JSON" in rows(storage, [item])[0].answers[0].data
 
