@@ -199,14 +199,17 @@ def _without_record(run: Storage, run_id: str, page: bool) -> RunRow:
             ending = from_json(Ending, run.read(ENDING), run.address(ENDING))
             status, reason = ending.status, ending.reason
     return RunRow(
-        id=run_id, status=status, reason=reason, page=page, when=_last_written(run),
-        step=max(checkpoint.steps(run), default=None),
+        id=run_id, status=status, reason=reason, page=page,
+        when=_when(max(times.values(), default=0.0)), step=max(checkpoint.steps(run), default=None),
     )  # fmt: skip
 
 
 def _last_written(run: Storage) -> str:
-    newest = max((entry.modified for entry in run.list()), default=0.0)
-    return datetime.fromtimestamp(newest, UTC).isoformat(timespec="seconds")
+    return _when(max((entry.modified for entry in run.list()), default=0.0))
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _attempt(run: Storage, key: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import DataError
-from pipeline.fault_costs import read_fault_costs
+from pipeline.fault_costs import FaultCosts, read_fault_costs
 from pipeline.listing import list_runs, list_studies, read_optional
 from pipeline.manifest import Manifest
 from pipeline.records import RunRecord, read_record, run_path
@@ -164,17 +164,16 @@ def _data(storage: Storage, record: RunRecord) -> str:
     return ", ".join([f"{manifest.splits['train']:,} {manifest.name}", *parts])
 
 
-def markdown(storage: Storage, table: Sequence[Row]) -> str:
+def markdown(table: Sequence[Row], faults: FaultCosts | None) -> str:
     """RESULTS.md: a table, a line for each run or command; what faults cost, if it was measured."""
-    return render("results.md", rows=table, faults=read_fault_costs(storage))
+    return render("results.md", rows=table, faults=faults)
 
 
 def write_results(storage: Storage) -> list[Row]:
     """Writes page and Markdown into the storage's root; the rows that they show."""
-    table = rows(storage, read_items())
-    storage.write(MARKDOWN, markdown(storage, table).encode())
+    table, faults = rows(storage, read_items()), read_fault_costs(storage)
+    storage.write(MARKDOWN, markdown(table, faults).encode())
     reached = sum(not row.answers or any(a.run for a in row.answers) for row in table)
-    faults = read_fault_costs(storage)
     page = render("results.html", rows=table, reached=reached, faults=faults)
     storage.write(RESULTS, page.encode())
     return table

@@ -147,13 +147,13 @@ def report(options: argparse.Namespace, terminal: Terminal) -> Any:
 
 def results(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.report import RESULTS
-    from pipeline.results import MARKDOWN, markdown, write_results
+    from pipeline.results import MARKDOWN, write_results
 
     storage = storage_of(options)
     table = write_results(storage)
     if options.out:
         try:
-            Path(options.out).write_text(markdown(storage, table), encoding="utf-8")
+            Path(options.out).write_bytes(storage.read(MARKDOWN))
         except OSError as fault:
             raise DataError(f"{options.out}: {fault.strerror}; give another --out") from None
     for name in (RESULTS, MARKDOWN):

@@ -147,7 +147,7 @@ def test_page_and_markdown_hold_every_row_and_nothing_of_a_run_is_markup(made):
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line[:1] == "|"}
     assert widths == {10}
     evil = replace(table[0].item, what="<b>|")
-    assert "\\|" in markdown(storage, [replace(table[0], item=evil)])
+    assert "\\|" in markdown([replace(table[0], item=evil)], None)
     assert "What published faults cost" not in page + text
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from safetensors.torch import load
 
-from pipeline import checkpoint
+from pipeline import checkpoint, plan
 from pipeline.contact_sheet import enlarged, framed, pixels_of, png, scale_of, sheet
 from pipeline.finished import Finished
 from pipeline.gallery.codes import has_codes, imagine, prior
@@ -16,7 +16,7 @@ SHOWN = 12
 
 def kept_epochs(run: Finished) -> dict[int, int]:
     """Epoch → step of the checkpoints that ``train.keep_epochs`` asked for and that are there."""
-    steps = run.loader("train").steps
+    steps = plan.steps_per_epoch(run.manifest.splits["train"], run.job.train.batch_size)
     there = set(checkpoint.steps(run.storage.below(run_path(run.run))))
     wanted = {epoch: epoch * steps for epoch in sorted(set(run.job.train.keep_epochs))}
     return {epoch: step for epoch, step in wanted.items() if step in there}
