@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from draw_model.attention import Attention, Window, check_first_window
+from draw_model.attention import Attention, Window, check_window
 from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms, dice
 from draw_model.gaussian import full_precision
 from draw_model.recurrent import LSTM
@@ -44,8 +44,8 @@ class ClassifierConfig:
     """What decides a classifier with a window, apart from its images and classes.
 
     ``steps`` is T, ``hidden`` D, ``read_n`` N; defaults are the paper's (Table 3, cluttered MNIST).
-    ``window_init``, ``window_sigma`` and ``learned_start`` as for DRAW: the first window spans
-    about all of x.
+    ``window_init``, ``window_sigma``, ``window_rate`` and ``learned_start`` as for DRAW: the first
+    window spans about all of x.
     """
 
     kind: Literal["classifier"] = "classifier"
@@ -54,6 +54,7 @@ class ClassifierConfig:
     read_n: int = 12
     window_init: float = 0.03
     window_sigma: float = 1.0
+    window_rate: float = 1.0
     learned_start: bool = True
 
     def __post_init__(self) -> None:
@@ -61,7 +62,7 @@ class ClassifierConfig:
         for name, least in (("steps", 1), ("hidden", 1), ("read_n", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; write {least} or more")
-        check_first_window(self.window_init, self.window_sigma)
+        check_window(self.window_init, self.window_sigma, self.window_rate)
 
 
 class Classifier(Model):
@@ -80,7 +81,7 @@ class Classifier(Model):
         channels, height, width = shape
         hidden, n = config.hidden, config.read_n
         self.encoder = LSTM((channels * n**2,), hidden, config.learned_start)
-        first = config.window_init, config.window_sigma
+        first = config.window_init, config.window_sigma, config.window_rate
         self.reader = Attention(hidden, (channels, height, width), n, *first)
         self.answer = nn.Linear(hidden, classes)
 

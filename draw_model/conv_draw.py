@@ -69,6 +69,7 @@ class ConvDrawConfig:
     learned_start: bool = True
     window_init: float = 0.03
     window_sigma: float = 1.0
+    window_rate: float = 1.0
 
     def __post_init__(self) -> None:
         """Raises ValueError, in one line, for values that no model can have."""
@@ -102,6 +103,7 @@ class ConvDrawConfig:
             learned_start=self.learned_start,
             window_init=self.window_init,
             window_sigma=self.window_sigma,
+            window_rate=self.window_rate,
         )
 
 

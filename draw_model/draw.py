@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from draw_model.attention import Attention, Window, check_first_window
+from draw_model.attention import Attention, Window, check_window
 from draw_model.contract import Batch, Measure, Model, Pictures, Terms, check_choices, coin
 from draw_model.gaussian import (
     bernoulli_nll,
@@ -41,7 +41,8 @@ class DrawConfig:
     ``learned_start`` learns c_0 and the first states (as the paper does); otherwise they are zeros.
     ``window_init`` is the standard deviation of the window layers' first weights: at 0.03 and
     D = 256 the sides of the first windows stray from the image's by a tenth, their centres by less.
-    ``window_sigma`` is the first windows' σ in pixels (see ``Attention``); the paper gives none.
+    ``window_sigma`` is the first windows' σ in pixels, ``window_rate`` how fast their layers learn
+    beside the rest (see ``Attention``); the paper gives neither.
     """
 
     kind: Literal["draw"] = "draw"
@@ -57,6 +58,7 @@ class DrawConfig:
     learned_start: bool = True
     window_init: float = 0.03
     window_sigma: float = 1.0
+    window_rate: float = 1.0
 
     def __post_init__(self) -> None:
         """Raises ValueError, in one line, for values that no model can have."""
@@ -71,7 +73,7 @@ class DrawConfig:
                     f"{name} is {n}, but a stride needs two filters (it is divided by N − 1); "
                     "write 2 or more, or null for no attention"
                 )
-        check_first_window(self.window_init, self.window_sigma)
+        check_window(self.window_init, self.window_sigma, self.window_rate)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,7 @@ class Draw(Model):
         self.posterior = nn.Linear(hidden, 2 * latent)
         self.decoder = cell((latent,), hidden, learned)
         self.patch = nn.Linear(hidden, patch)
-        first = config.window_init, config.window_sigma
+        first = config.window_init, config.window_sigma, config.window_rate
         self.reader = Attention(hidden, shape, read_n, *first) if read_n else None
         self.writer = Attention(hidden, shape, write_n, *first) if write_n else None
         register_start(self, "first_canvas", shape, learned)

@@ -97,7 +97,12 @@ VERBS = {
     "results": Verb(
         help="the table of what was reported by others and is reached here",
         act=run_verbs.results,
-        arguments=(*STORAGE, (("--out",), {"metavar": "FILE", "help": "RESULTS.md, here too"})),
+        arguments=(
+            *STORAGE,
+            (("--with",), {"dest": "others", "action": "append", "default": [], "metavar": "FILE",
+                           "help": "another storage's RESULTS.json, whose runs stand beside"}),
+            (("--out",), {"metavar": "FOLDER", "help": "RESULTS.md and RESULTS.json, there too"}),
+        ),
     ),
     "pictures": Verb(
         help="draw all pictures that fit a finished run's model, and list them on its page",

@@ -1,13 +1,14 @@
 """One table of everything that the paper and its five imitations report, and what runs here reach.
 
-``results.yaml`` lists what was reported; ours comes from the records of finished runs alone.
+``results.yaml`` lists what was reported; ours comes from the records of finished runs alone, of one
+storage or, by the tables that others left (``RESULTS.json``), of several.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import TypeAdapter
@@ -22,10 +23,12 @@ from pipeline.report import RESULTS, duration, render
 from pipeline.results_shows import SHOWS
 from pipeline.storage import Storage
 from pipeline.study import study_path
-from pipeline.values import STRICT, from_json
+from pipeline.values import STRICT, from_json, to_json
 
 ITEMS = Path(__file__).parent / "results.yaml"
 MARKDOWN = "RESULTS.md"
+TABLE = "RESULTS.json"
+"""In the storage's root, as the page is: what the Markdown shows, for other storages' tables."""
 SKETCHES = 100_000
 """Of the smallest category of Quick, Draw!"""
 MISSING = {
@@ -55,9 +58,10 @@ class Item:
     missing: Literal["", "data"] = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Answer:
-    """One run's part of a row; ``run`` is empty where there is none."""
+    """One run's part of a row; ``run`` is empty where there is none, ``page`` where that is in
+    another storage. ``seen``: training examples, each as often as it came."""
 
     job: str
     found: str
@@ -66,12 +70,25 @@ class Answer:
     cost: str = ""
     run: str = ""
     page: str = ""
+    seen: int = 0
+    finished: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     item: Item
     answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Table:
+    """What a storage had to say: item's id → its answers that a run gave; what faults cost."""
+
+    VERSION: ClassVar[int] = 1
+
+    version: int = 1
+    answers: dict[str, tuple[Answer, ...]]
+    faults: FaultCosts | None = None
 
 
 def read_items() -> tuple[Item, ...]:
@@ -109,6 +126,7 @@ def _answer(storage: Storage, item: Item, job: str, records: Sequence[RunRecord]
         cost=f"{duration(record.train_seconds)} on {record.workers} × {record.device}, "
              f"{record.machine}",
         page=f"{run_path(record.id)}/index.html",
+        seen=record.examples_seen, finished=record.finished,
     )  # fmt: skip
 
 
@@ -141,6 +159,8 @@ def _setting(record: RunRecord) -> str:
     known = {"steps": "T", "hidden": "hidden", "latent": "z", "read_n": "read", "write_n": "write"}
     parts = [f"{name} {model[key]}" for key, name in known.items() if model.get(key) is not None]
     parts += [f"{record.epochs:g} epochs", f"batch {train['batch_size']}", f"lr {train['lr']:g}"]
+    if train["precision"] != "float32":
+        parts.append(train["precision"])
     if start := (record.job.get("start") or {}).get("run"):
         parts.append(f"from {start}")
     return ", ".join(parts)
@@ -169,9 +189,37 @@ def markdown(table: Sequence[Row], faults: FaultCosts | None) -> str:
     return render("results.md", rows=table, faults=faults)
 
 
-def write_results(storage: Storage) -> list[Row]:
-    """Writes page and Markdown into the storage's root; the rows that they show."""
-    table, faults = rows(storage, read_items()), read_fault_costs(storage)
+def read_table(path: Path) -> Table:
+    """Raises DataError for what is not there or no table."""
+    try:
+        return from_json(Table, path.read_bytes(), str(path))
+    except OSError as fault:
+        raise DataError(f"{path}: {fault.strerror}; name a RESULTS.json") from None
+
+
+def joined(own: Sequence[Row], others: Sequence[Table]) -> list[Row]:
+    """The same rows; where a run of another table has seen more examples, or there is none here,
+    that one answers."""
+
+    def best(item: Item, answer: Answer) -> Answer:
+        there = [a for one in others for a in one.answers.get(item.id, ()) if a.job == answer.job]
+        known = [answer, *(replace(a, page="") for a in there)]
+        return max(known, key=lambda a: (bool(a.run), a.seen, a.finished))
+
+    return [
+        Row(item=row.item, answers=tuple(best(row.item, answer) for answer in row.answers))
+        for row in own
+    ]
+
+
+def write_results(storage: Storage, others: Sequence[Table] = ()) -> list[Row]:
+    """Writes page, Markdown and table into the storage's root; the rows that they show."""
+    table = joined(rows(storage, read_items()), others)
+    known = [read_fault_costs(storage), *(one.faults for one in others)]
+    faults = next((costs for costs in known if costs), None)
+    run = {row.item.id: tuple(a for a in row.answers if a.run) for row in table}
+    answers = {id: found for id, found in run.items() if found}
+    storage.write(TABLE, to_json(Table(answers=answers, faults=faults)))
     storage.write(MARKDOWN, markdown(table, faults).encode())
     reached = sum(not row.answers or any(a.run for a in row.answers) for row in table)
     page = render("results.html", rows=table, reached=reached, faults=faults)

@@ -147,15 +147,12 @@ def report(options: argparse.Namespace, terminal: Terminal) -> Any:
 
 def results(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.report import RESULTS
-    from pipeline.results import MARKDOWN, write_results
+    from pipeline.results import MARKDOWN, TABLE, read_table, write_results
 
     storage = storage_of(options)
-    table = write_results(storage)
+    table = write_results(storage, [read_table(Path(path)) for path in options.others])
     if options.out:
-        try:
-            Path(options.out).write_bytes(storage.read(MARKDOWN))
-        except OSError as fault:
-            raise DataError(f"{options.out}: {fault.strerror}; give another --out") from None
-    for name in (RESULTS, MARKDOWN):
+        written(Path(options.out), {name: storage.read(name) for name in (MARKDOWN, TABLE)})
+    for name in (RESULTS, MARKDOWN, TABLE):
         terminal.say(storage.address(name))
     return [to_plain(row) for row in table]

@@ -174,3 +174,27 @@ def test_window_stays_in_float32_under_autocast() -> None:
     assert torch.equal(window.as_picture(), plain.as_picture())
     assert seen.dtype == drawn.dtype == torch.float32
     assert torch.equal(seen, layer.read(plain, images))
+
+
+def after_a_step(rate: float) -> tuple[Window, Window]:
+    """First windows of the same hidden states, and those after one step of Adam."""
+    torch.manual_seed(3)
+    layer = Attention(6, (1, HEIGHT, WIDTH), N, 0.03, 2.0, rate)
+    h, images = torch.randn(5, 6), torch.rand(5, 1, HEIGHT, WIDTH)
+    first = layer(h)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=1e-3)
+    layer.read(first, images).square().sum().backward()
+    optimizer.step()
+    return first, layer(h)
+
+
+@pytest.mark.parametrize("rate", [0.25, 4.0])
+def test_window_rate_keeps_the_first_windows_and_moves_them_by_that_much(rate: float) -> None:
+    plain, moved = after_a_step(1.0)
+    first, then = after_a_step(rate)
+    torch.testing.assert_close(first.as_picture(), plain.as_picture())
+    for name in ("g_x", "g_y"):  # straight in what the layer says
+        step = (getattr(moved, name) - getattr(plain, name)).detach()
+        scaled = (getattr(then, name) - getattr(first, name)).detach()
+        assert step.abs().max() > 1e-3
+        torch.testing.assert_close(scaled, rate * step, rtol=1e-2, atol=1e-5)

@@ -129,6 +129,8 @@ def test_training_finds_digits_on_a_larger_canvas() -> None:
         ({"window_sigma": 0.0}, "window_sigma is 0.0; write a number of pixels, as 1.0"),
         ({"window_sigma": -2.0}, "window_sigma is -2.0; write a number of pixels"),
         ({"window_sigma": float("nan")}, "window_sigma is nan; write a number of pixels"),
+        ({"window_rate": 0.0}, "window_rate is 0.0; write a number above 0, as 0.1"),
+        ({"window_rate": float("nan")}, "window_rate is nan; write a number above 0"),
     ],
 )
 def test_impossible_values_are_named_in_one_line(values: dict, message: str) -> None:

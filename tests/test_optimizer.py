@@ -117,6 +117,7 @@ def test_values_that_came_later_are_no_part_of_an_id_where_they_change_nothing()
         ("train", "average", 0.0, 0.9),
         ("train", "weight_decay", 0.0, 0.1),
         ("model", "window_sigma", 1.0, 2.0),
+        ("model", "window_rate", 1.0, 0.1),
     ):
         assert run_id(tiny_job(**{section: {name: first}}), manifest()) == known
         assert run_id(tiny_job(**{section: {name: other}}), manifest()) != known

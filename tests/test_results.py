@@ -14,7 +14,17 @@ from pipeline.job_file import check_job, read_job
 from pipeline.listing import read_metrics
 from pipeline.records import RECORD, RunRecord, run_path
 from pipeline.report import write_storage_page
-from pipeline.results import Item, markdown, read_items, rows, write_results
+from pipeline.results import (
+    Answer,
+    Item,
+    Table,
+    joined,
+    markdown,
+    read_items,
+    read_table,
+    rows,
+    write_results,
+)
 from pipeline.results_shows import share
 from pipeline.run import run
 from pipeline.storage import Storage, open_storage
@@ -173,6 +183,48 @@ def test_a_second_table_holds_what_published_faults_cost_where_that_was_measured
     with pytest.raises(DataError, match=r"faults\.json: setting: field required"):
         write_results(storage)
     storage.delete("faults.json")
+
+
+def test_a_table_of_another_storage_stands_beside_where_its_run_saw_more(made):
+    storage, record = made
+    item = Item(id="1", what="x", jobs=("mnist", "svhn", "cifar10"), show="bound")
+    own = rows(storage, [item])
+    seen = own[0].answers[0].seen
+    assert seen >= record.examples_seen
+
+    def other(*answers: tuple[str, int]) -> Table:
+        return Table(answers={"1": tuple(
+            Answer(job=job, found="f", run=f"{job}-9", seen=n, page="runs/there.html")
+            for job, n in answers
+        )})  # fmt: skip
+
+    (row,) = joined(own, [other(("mnist", seen - 1)), other(("svhn", 1), ("svhn", 3))])
+    assert [(a.job, a.run) for a in row.answers] == [
+        ("mnist", own[0].answers[0].run), ("svhn", "svhn-9"), ("cifar10", "")
+    ]  # fmt: skip
+    assert not row.answers[1].page
+    (row,) = joined(own, [other(("mnist", seen + 1))])
+    assert row.answers[0].run == "mnist-9"
+
+
+def test_a_storages_table_says_in_another_storage_what_it_said_in_its_own(made, tmp_path):
+    storage, _ = made
+    costs = FaultCosts(setting="9 steps", machine="m", right=(138.0, 142.0))
+    write_fault_costs(storage, costs)
+    write_results(storage)
+    storage.delete("faults.json")
+    path = tmp_path / "RESULTS.json"
+    path.write_bytes(storage.read("RESULTS.json"))
+    empty = open_storage(f"file://{tmp_path}/empty")
+    write_results(empty, [read_table(path)])
+    assert empty.read("RESULTS.md") == storage.read("RESULTS.md")
+    page = empty.read("results.html").decode()
+    assert 'href="runs/' not in page
+    path.write_bytes(b"{}")
+    with pytest.raises(DataError, match=r"RESULTS\.json: answers: field required"):
+        read_table(path)
+    with pytest.raises(DataError, match=r"none\.json: No such file or directory; name a RESULTS"):
+        read_table(tmp_path / "none.json")
 
 
 def test_right_answers_on_training_images_are_those_of_the_last_epoch_alone(tmp_path):

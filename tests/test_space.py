@@ -135,7 +135,7 @@ def test_a_trial_is_the_job_with_its_values_and_no_search():
 
 def test_a_study_is_named_by_what_its_trials_do_and_not_by_how_many_there_are():
     one = study_id(searching(), ["a"])
-    assert one == "tiny-d006657302"  # as it was before average, weight_decay and window_sigma
+    assert one == "tiny-d006657302"  # as before average, weight_decay and windows' values
     assert one == study_id(searching(trials=99, retries=0, budget_hours=1.0, at_once=1), ["a"])
     others = [
         study_id(searching(), ["b"]),
