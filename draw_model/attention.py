@@ -8,6 +8,7 @@ the centre of the first pixel, so g = 0 is that centre and g = W − 1 the centr
 Numbers in brackets are the paper's equations (Gregor et al. 2015).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, log
 
@@ -28,6 +29,7 @@ class Window:
 
     ``g_x``, ``g_y``: centre. ``sigma``: standard deviation of each filter. ``delta``: stride from
     filter to filter. ``gamma``: intensity, which reading multiplies by and writing divides by.
+    ``raw`` (B, 5) is what they were made of; None where they were placed by hand.
     """
 
     n: int
@@ -36,6 +38,7 @@ class Window:
     sigma: Tensor
     delta: Tensor
     gamma: Tensor
+    raw: Tensor | None = None
 
     def as_picture(self) -> Tensor:
         """(B, 4): centre x, centre y, side (N − 1)δ and σ, as ``contract.Pictures`` wants it."""
@@ -54,6 +57,7 @@ def window_of(raw: Tensor, n: int, height: int, width: int) -> Window:
         sigma=variance.sqrt(),
         delta=(max(height, width) - 1) / (n - 1) * stride,  # (24)
         gamma=gamma,
+        raw=raw,
     )
 
 
@@ -88,7 +92,30 @@ def write(f_y: Tensor, f_x: Tensor, gamma: Tensor, patch: Tensor) -> Tensor:
         return f_y[:, None].mT @ rows  # (B, C, H, W)
 
 
-def check_window(init: float, sigma: float, rate: float) -> None:
+def limit_gradients(loss: Tensor, windows: Sequence[Window], limit: float) -> None:
+    """Bounds what each example teaches each of its windows: ‖∂loss_b / ∂raw_b‖ ≤ ``limit``.
+
+    Where a window looks decides what is seen, and that where it looks next: over T steps the
+    gradients of single examples grow a thousandfold, and one such example outweighs its batch (as
+    Graves 2013, arXiv 1308.0850, clips derivatives inside an LSTM). ``loss`` is (B,), in nats; what
+    it is multiplied by later (1/B, a mask) changes nothing, nor does the company of other examples.
+    Works on the next backward pass; where no gradients are taken it does nothing.
+    """
+    if not loss.requires_grad:
+        return
+    weights: list[Tensor] = []  # of each example in what is minimised, (B,)
+    loss.register_hook(weights.append)
+
+    def limited(gradient: Tensor) -> Tensor:
+        norm = gradient.norm(dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
+        return gradient * (limit * weights[0].abs() / norm).clamp(max=1)[:, None]
+
+    for window in windows:
+        assert window.raw is not None, "a layer placed it"
+        window.raw.register_hook(limited)
+
+
+def check_window(init: float, sigma: float, rate: float, limit: float | None = None) -> None:
     """Raises ValueError, in one line, for values that no window layer can have."""
     if not (isfinite(init) and init >= 0):
         raise ValueError(f"window_init is {init}; write 0 or more")
@@ -96,6 +123,8 @@ def check_window(init: float, sigma: float, rate: float) -> None:
         raise ValueError(f"window_sigma is {sigma}; write a number of pixels, as 1.0")
     if not (isfinite(rate) and rate > 0):
         raise ValueError(f"window_rate is {rate}; write a number above 0, as 0.1")
+    if limit is not None and not (isfinite(limit) and limit > 0):
+        raise ValueError(f"window_limit is {limit}; write a number of nats above 0, or null")
 
 
 class Attention(nn.Module):

@@ -1,6 +1,6 @@
 """The classifier with a window against the loop reference, and its promises to the pipeline."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import log
 
 import numpy as np
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from draw_model import Batch, Classifier, ClassifierConfig, build, from_plain
+from draw_model.attention import Window
 from tests import reference_draw as reference
 from tests.pasted import digits, doubled, moved, nats, some, trained
 
@@ -66,6 +67,51 @@ def test_loss_of_an_example_does_not_depend_on_its_batch() -> None:
         alone = model(some(batch, rows))
         torch.testing.assert_close(alone["loss"], whole["loss"][rows], rtol=1e-12, atol=0)
         assert torch.equal(alone["correct"], whole["correct"][rows])
+
+
+LIMIT = 0.1
+
+
+def window_gradients(limit: float | None, rows: list[int], weights: list[float]) -> np.ndarray:
+    """(rows, T, 5): ∂(Σ weight · loss) / ∂raw of each example and window, as it is passed on."""
+    model = tiny(config=replace(TINY, window_limit=limit))
+    batch = some(doubled(model.fake_batch(7)), rows)
+    told: list[torch.Tensor] = []
+
+    def listen(_reader: torch.nn.Module, _h: object, window: Window) -> None:
+        window.raw.retain_grad()  # what is left after all hooks
+        told.append(window.raw)
+
+    with model.reader.register_forward_hook(listen):
+        loss = model(batch)["loss"]
+    (loss * torch.tensor(weights, dtype=loss.dtype)).sum().backward()
+    return torch.stack([raw.grad for raw in told], dim=1).numpy()
+
+
+def test_the_last_windows_gradient_is_cut_to_its_limit_and_keeps_its_direction() -> None:
+    free = window_gradients(None, [*range(7)], [1.0] * 7)[:, -1]
+    cut = window_gradients(LIMIT, [*range(7)], [1.0] * 7)[:, -1]
+    norms = np.linalg.norm(free, axis=1)
+    assert norms.min() < LIMIT < norms.max()
+    np.testing.assert_allclose(cut, free * np.minimum(1, LIMIT / norms)[:, None], rtol=1e-10)
+
+
+def test_no_windows_gradient_is_above_its_limit_and_the_loss_is_the_same() -> None:
+    cut = window_gradients(LIMIT, [*range(7)], [1.0] * 7)
+    assert np.linalg.norm(cut, axis=2).max() <= LIMIT * (1 + 1e-12)
+    limited, plain = tiny(config=replace(TINY, window_limit=LIMIT)), tiny()
+    batch = doubled(plain.fake_batch(7))
+    assert torch.equal(limited(batch)["loss"], plain(batch)["loss"])
+    with torch.no_grad():
+        assert torch.equal(limited(batch)["loss"], plain(batch)["loss"])
+
+
+def test_a_limit_knows_neither_the_weight_of_an_example_nor_its_company() -> None:
+    whole = window_gradients(LIMIT, [*range(7)], [1.0] * 7)
+    share = window_gradients(LIMIT, [5, 2, 0], [1 / 3, 0.0, 4.0])
+    np.testing.assert_allclose(share[0], whole[5] / 3, rtol=1e-10)
+    np.testing.assert_allclose(share[2], whole[0] * 4, rtol=1e-10)
+    assert not share[1].any()
 
 
 def test_untrained_model_costs_about_a_guess() -> None:
@@ -131,6 +177,7 @@ def test_training_finds_digits_on_a_larger_canvas() -> None:
         ({"window_sigma": float("nan")}, "window_sigma is nan; write a number of pixels"),
         ({"window_rate": 0.0}, "window_rate is 0.0; write a number above 0, as 0.1"),
         ({"window_rate": float("nan")}, "window_rate is nan; write a number above 0"),
+        ({"window_limit": 0.0}, "window_limit is 0.0; write a number of nats above 0, or null"),
     ],
 )
 def test_impossible_values_are_named_in_one_line(values: dict, message: str) -> None:
