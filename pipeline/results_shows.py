@@ -19,9 +19,9 @@ def _bound(_storage: Storage, record: RunRecord) -> str:
     alone = test.terms.get("bound")
     nats = alone if isinstance(alone, float) else test.loss
     around = "" if isinstance(alone, float) else f" ± {1.96 * test.stderr:.2f}"
-    chance = "" if test.chance is None else f"; a coin {test.chance:.1f}"
+    chance = "" if test.chance is None else f", a coin {test.chance:.1f}"
     return (
-        f"{nats:.2f}{around} nats ({test.target}; {nats / test.dimensions:.4f} a dimension{chance})"
+        f"{nats:.2f}{around} nats ({test.target}, {nats / test.dimensions:.4f} a dimension{chance})"
     )
 
 
