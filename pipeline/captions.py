@@ -39,6 +39,12 @@ FIGURES = {
         "0 is surely black or white, 1 is a coin). A model without attention works on all pixels "
         "at every step, one with attention on a part of them.",
     ),
+    "race.png": (
+        "Several runs, validation by validation",
+        "The same number of several runs, less being better, after so many training examples "
+        "(left) and after so many minutes of training (right), each over the whole validation "
+        "set. Minutes are those of the machine that each run had.",
+    ),
     "effect_of_steps.png": (
         "What the code of each step decides",
         "Each row varies the code of one step t along one direction, from −3 to 3 standard "
@@ -98,6 +104,6 @@ FIGURES = {
 """Name of a picture below ``pictures/`` → title and caption, in the order of the page."""
 BESIDE = ("samples.png", "generation.gif", "glimpses.gif", "walk.gif")
 """Pictures that stand in one row with others."""
-WIDE = {"beside.png", "effect_of_steps.png", "interpolation.png", "walk.png", "steps.png",
-        "filters.png", "samples_drawn.png", "epochs.png"}  # fmt: skip
+WIDE = {"beside.png", "race.png", "effect_of_steps.png", "interpolation.png", "walk.png",
+        "steps.png", "filters.png", "samples_drawn.png", "epochs.png"}  # fmt: skip
 """Pictures that a small screen scrolls sideways rather than shrinks."""

@@ -111,6 +111,8 @@ VERBS = {
             *RUN,
             (("--beside",), {"metavar": "RUN", "help": "another run of DRAW, such as one without "
                              "attention: both side by side, step by step"}),
+            (("--race",), {"action": "append", "default": [], "metavar": "RUN", "help":
+                           "another run of the same data: validations of all on one picture"}),
             (("--steps",), {"metavar": "T,T,…", "help": "canvases at these steps, as 4,7,9"}),
             (("--out",), {"metavar": "FOLDER", "help": "write them there, leave the run as it is"}),
         ),

@@ -5,7 +5,7 @@ left out, and a figure without any is not drawn.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -59,7 +59,7 @@ def figures(tables: Tables) -> dict[str, str]:
     """
     drawn = {}
     for number, (title, draw) in enumerate(_FIGURES.items()):
-        with mpl.rc_context({**_style(INK), "svg.hashsalt": title}):
+        with mpl.rc_context({**style(INK), "svg.hashsalt": title}):
             figure = Figure(figsize=(5.0, 3.0))
             if draw(figure, tables):
                 drawn[title] = _svg(figure, f"curve{number}")
@@ -68,7 +68,7 @@ def figures(tables: Tables) -> dict[str, str]:
 
 def curves_png(tables: Tables) -> bytes:
     """The loss and its parts side by side, for a folder of pictures; b"" without any loss."""
-    with mpl.rc_context(_style("#303438")):
+    with mpl.rc_context(style("#303438")):
         figure = Figure(figsize=(10.0, 3.4), dpi=120, facecolor="white")
         left, right = figure.subfigures(1, 2, squeeze=False)[0]
         if not (_loss(left, tables) | _parts(right, tables)):
@@ -78,29 +78,8 @@ def curves_png(tables: Tables) -> bytes:
         return out.getvalue()
 
 
-def reach_png(hours: np.ndarray, losses: np.ndarray, target: float, fits: Sequence[Any]) -> bytes:
-    """Validation loss over hours of training, and where fitted curves (``measures.reach.Fit``)
-    take it: to ten times as many hours."""
-    with mpl.rc_context(_style("#303438")):
-        figure = Figure(figsize=(7.0, 3.4), dpi=120, facecolor="white")
-        axes = figure.subplots()
-        axes.plot(hours, losses, "o", color=VALIDATION, markersize=3, label="validation")
-        for number, fit in enumerate(fits):
-            later = np.geomspace(fit.since, 10 * hours[-1], 200)
-            label = "curves through it" if number == 0 else None
-            axes.plot(later, fit.loss(later), color=TRAIN, linewidth=0.9, alpha=0.7, label=label)
-        axes.axhline(target, color=THIRD, linestyle="--", label=f"{target:g} nats")
-        axes.set_xscale("log")
-        axes.set_xlabel("hours in steps")
-        axes.set_ylabel("loss (nats per example)")
-        axes.set_ylim(min(target, losses.min()) - 1, np.quantile(losses, 0.9))
-        axes.legend()
-        out = BytesIO()
-        figure.savefig(out, format="png", metadata={"Software": None})
-        return out.getvalue()
-
-
-def _style(ink: str) -> Any:
+def style(ink: str) -> Any:
+    """What Matplotlib's rc_context is given, for figures with text of this colour."""
     return {**_STYLE, "grid.color": ink, **dict.fromkeys(_INKED, ink)}
 
 

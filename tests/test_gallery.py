@@ -25,6 +25,7 @@ from pipeline.gallery.plane import quantiles
 from pipeline.gallery.steps import VALUES, Progress, varied
 from pipeline.gallery.windows import ZOOMS, filters, zooms
 from pipeline.job_file import check_job, dump_job
+from pipeline.listing import read_metrics
 from pipeline.storage import Storage, open_storage
 from tests.test_report import Checker
 from tests.tiny import PLAIN
@@ -272,6 +273,7 @@ def test_two_runs_stand_beside_each_other_and_steps_are_chosen(
         (("a_draw", "--steps", "2,x"), "--steps 2,x: write numbers"),
         (("a_draw", "--beside", "a_vae"), "does not draw in steps"),
         (("a_cnn", "--steps", "1"), "does not draw in steps"),
+        (("a_cnn", "--race", "a_draw"), "its target is bernoulli, dynamic, that of a_cnn-"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(
@@ -282,6 +284,24 @@ def test_what_cannot_be_drawn_is_one_line(
     code, value = called(capsys, *words)
     assert code == 2
     assert said in value["error"]
+
+
+def test_runs_race_by_their_validations(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, lr in (("slow", 1e-4), ("fast", 1e-2)):
+        trained(place, "char_rnn", name, epochs=3, lr=lr)
+    code, value = called(capsys, "slow", "--race", "fast")
+    assert code == 0
+    with Image.open(BytesIO(drawn(value)["race.png"])) as picture:
+        colours = {tuple(c) for c in np.asarray(picture.convert("RGB")).reshape(-1, 3)}
+    assert {(0x3A, 0x86, 0xD0), (0xE0, 0x7B, 0x39)} <= colours  # a line for either
+    page = Path(value["page"].removeprefix("file://")).read_text()
+    assert 'alt="Several runs, validation by validation of' in page
+    run = open_finished(storage_of(place), value["run"])
+    hours, correct, examples = run.validations("correct", "examples")
+    rows = read_metrics(run.storage, run.run)
+    assert correct.tolist() == rows["validation"]["correct"].to_pylist()
+    assert examples.tolist() == [n * run.manifest.splits["train"] for n in (1, 2, 3)]
+    assert hours[-1] == pytest.approx(sum(rows["train"]["seconds"].to_pylist()) / 3600)
 
 
 @pytest.mark.parametrize("kind", ["dcgan", "draw"])

@@ -18,9 +18,10 @@ sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 s
 sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
 plan shards datasets prepare cache loader metrics evaluate worker optimizer checkpoint estimate
 recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curve_lines
-curves study captions survey surveyor listing starting findings report publish finished
+curves curve_pictures study captions survey surveyor listing starting findings report publish
+finished
 gallery.codes gallery.epochs gallery.paths gallery.steps gallery.windows gallery.plane
-gallery.draws gallery
+gallery.draws gallery.race gallery
 study_stats study_view study_answer study_header study_rows study_page
 study_tables study_events study_export serve exporter terminal run tpe trial study_run
 tuning
@@ -49,7 +50,7 @@ ONLY_IN = {
     "boto3": {"storage_s3", "storage_s3_errors"},
     "botocore": {"storage_s3", "storage_s3_errors"},
     "webdataset": {"shards"},
-    "matplotlib": {"curve_lines", "curves", "gallery.plane"},
+    "matplotlib": {"curve_lines", "curves", "curve_pictures", "gallery.plane"},
     "cronsim": {"schedule"},
     "jinja2": {"report"},
     "vl_convert": {"study_page"},

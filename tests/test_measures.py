@@ -19,7 +19,7 @@ from pipeline.loader import open_loader
 from pipeline.measure import KINDS, chosen
 from pipeline.measures.contract import Wanted, batches
 from pipeline.measures.nearest import search
-from pipeline.measures.reach import fitted, validations
+from pipeline.measures.reach import fitted
 from pipeline.measures.text import CHARACTERS, TEMPERATURES
 from pipeline.storage import open_storage
 from pipeline.values import to_plain
@@ -303,7 +303,7 @@ def test_reach_tells_the_hours_of_all_starts_and_draws_its_curve(place, opened, 
     rows = read_metrics(finished.storage, finished.run)
     assert result.value.hours == pytest.approx(sum(rows["train"]["seconds"].to_pylist()) / 3600)
     assert result.value.best == min(rows["validation"]["loss"].to_pylist())
-    hours, losses, _ = validations(finished)
+    hours, losses = finished.validations("loss")
     assert len(hours) == len(losses) == 20
     assert result.value.fits[0] == fitted(hours, losses)
     assert [fit.since for fit in result.value.fits] == [hours[i] for i in (0, 2, 4, 6, 8)]

@@ -8,6 +8,7 @@ from pipeline.gallery.draws import means_and_draws
 from pipeline.gallery.epochs import kept_epochs, samples_by_epoch
 from pipeline.gallery.paths import interpolation, latent_walk
 from pipeline.gallery.plane import latent_grid, latent_scatter
+from pipeline.gallery.race import race
 from pipeline.gallery.steps import beside, chosen_steps, effect_of_steps
 from pipeline.gallery.windows import filter_picture, zoom
 from pipeline.publish import kernels
@@ -42,4 +43,5 @@ __all__ = [
     "beside",
     "chosen_steps",
     "missing",
+    "race",
 ]

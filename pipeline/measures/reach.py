@@ -7,7 +7,6 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import DataError
-from pipeline.listing import read_metrics
 from pipeline.measures.contract import Advance, Finished, Found, Wanted
 from pipeline.records import read_record
 from pipeline.values import STRICT
@@ -83,11 +82,11 @@ class Reach:
 
 def reach(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
     """Raises DataError where a run has too few validations."""
-    from pipeline.curves import reach_png  # Matplotlib, which other measures go without
+    from pipeline.curve_pictures import reach_png  # Matplotlib, which other measures go without
 
     assert wanted.target is not None
     record = read_record(finished.storage, finished.run)
-    hours, losses, epochs = validations(finished)
+    hours, losses, epochs = finished.validations("loss", "epoch")
     if len(losses) < LEAST:
         raise DataError(
             f"{finished.run}: {len(losses)} validations, reach needs {LEAST}; train longer, or set "
@@ -107,17 +106,6 @@ def reach(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
     )  # fmt: skip
     picture = reach_png(hours, losses, wanted.target, fits)
     return Found(value=value, files={"png": picture}, of=f"{wanted.target:g}")
-
-
-def validations(finished: Finished) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hours in steps, loss and epoch of each validation with a finite loss, of all starts."""
-    tables = read_metrics(finished.storage, finished.run)
-    train, validation = tables["train"], tables["validation"]
-    spent = np.cumsum(train["seconds"].to_numpy()) / 3600
-    places = np.searchsorted(train["step"].to_numpy(), validation["step"].to_numpy(), "right") - 1
-    losses = np.array(validation["loss"].to_pylist(), dtype=float)
-    finite = np.isfinite(losses)
-    return spent[places][finite], losses[finite], validation["epoch"].to_numpy()[finite]
 
 
 def fitted(hours: Sequence[float] | np.ndarray, losses: Sequence[float] | np.ndarray) -> Fit:
