@@ -86,15 +86,26 @@ def _players(_storage: Storage, record: RunRecord) -> str:
 
 
 def _found(
-    storage: Storage, record: RunRecord, kind: str, options: str = "", words: str = ""
+    storage: Storage,
+    record: RunRecord,
+    kind: str,
+    options: str = "",
+    words: str = "",
+    labels: tuple[str, ...] = (),
 ) -> str:
-    """The findings of a kind, or the command for them; ``words`` if it is called otherwise."""
+    """The findings of a kind, or the command for them; ``words`` if it is called otherwise.
+    ``labels``: of those that are told, where not all are."""
     home = storage.below(run_path(record.id))
     try:
         known = [finding for finding, _ in read_findings(home) if finding.name.startswith(kind)]
     except DataError as fault:
         return str(fault)
-    told = [f"{label}: {text}" for finding in known for label, text in finding.rows]
+    told = [
+        f"{label}: {text}"
+        for finding in known
+        for label, text in finding.rows
+        if not labels or label in labels
+    ]
     return "; ".join(told) or f"python -m pipeline measure {record.id} {words or kind}{options}"
 
 
@@ -109,8 +120,18 @@ def _and_reach(storage: Storage, record: RunRecord, target: float) -> str:
     return f"{_bound(storage, record)}; {hours}"
 
 
+JUDGE = " --classifier <run of mnist_cnn>"
+
+
 def _digits(storage: Storage, record: RunRecord) -> str:
-    return _found(storage, record, "classes", " --classifier <run of mnist_cnn>")
+    return _found(storage, record, "classes", JUDGE)
+
+
+def _players_and_digits(storage: Storage, record: RunRecord) -> str:
+    """A game's losses say little of its pictures: what a classifier takes them for says more."""
+    labels = ("against the training images", "unsure")
+    seen = _found(storage, record, "classes", JUDGE, labels=labels)
+    return f"{_players(storage, record)}; {seen}"
 
 
 SHOWS: dict[str, Callable[[Storage, RunRecord], str]] = {
@@ -126,6 +147,7 @@ SHOWS: dict[str, Callable[[Storage, RunRecord], str]] = {
     "parts": _parts,
     "bits": _bits,
     "players": _players,
+    "players_and_digits": _players_and_digits,
     "bound_and_80.97": partial(_and_reach, target=80.97),
     "bound_and_87.40": partial(_and_reach, target=87.4),
     "thousand": _thousand,

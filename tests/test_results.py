@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 
 from pipeline.errors import DataError
 from pipeline.fault_costs import Fault, FaultCosts, write_fault_costs
+from pipeline.findings import Finding
 from pipeline.job_file import check_job, read_job
 from pipeline.listing import read_metrics
 from pipeline.records import RECORD, RunRecord, run_path
@@ -225,6 +226,25 @@ def test_a_storages_table_says_in_another_storage_what_it_said_in_its_own(made, 
         read_table(path)
     with pytest.raises(DataError, match=r"none\.json: No such file or directory; name a RESULTS"):
         read_table(tmp_path / "none.json")
+
+
+def test_a_game_is_told_by_its_losses_and_by_what_a_classifier_makes_of_its_pictures(made):
+    storage, record = made
+    test = record.results["test"]
+    terms = {"generator": 2.0, "discriminator_real": 0.4, "discriminator_fake": 0.5}
+    game = replace(record, id="game-0000000001", name="game",
+                   results={"test": replace(test, terms=terms)})  # fmt: skip
+    storage.write(f"{run_path(game.id)}/{RECORD}", to_json(game))
+    item = Item(id="1", what="x", jobs=("game",), show="players_and_digits")
+    losses = "generator 2.00, discriminator real 0.40, discriminator fake 0.50 nats; "
+    command = "python -m pipeline measure game-0000000001 classes --classifier <run of mnist_cnn>"
+    assert rows(storage, [item])[0].answers[0].found == losses + command
+    told = [("classifier", "c"), ("against the training images", "χ² 9"), ("unsure", "4 %")]
+    seen = Finding(run=game.id, name="classes", title="t", about="a", rows=told, value={})
+    storage.write(f"{run_path(game.id)}/measures/classes.json", to_json(seen))
+    assert rows(storage, [item])[0].answers[0].found == (
+        losses + "against the training images: χ² 9; unsure: 4 %"
+    )
 
 
 def test_right_answers_on_training_images_are_those_of_the_last_epoch_alone(tmp_path):
