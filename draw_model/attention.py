@@ -95,11 +95,11 @@ def write(f_y: Tensor, f_x: Tensor, gamma: Tensor, patch: Tensor) -> Tensor:
 def limit_gradients(loss: Tensor, windows: Sequence[Window], limit: float) -> None:
     """Bounds what each example teaches each of its windows: ‖∂loss_b / ∂raw_b‖ ≤ ``limit``.
 
-    Where a window looks decides what is seen, and that where it looks next: over T steps the
-    gradients of single examples grow a thousandfold, and one such example outweighs its batch (as
-    Graves 2013, arXiv 1308.0850, clips derivatives inside an LSTM). ``loss`` is (B,), in nats; what
-    it is multiplied by later (1/B, a mask) changes nothing, nor does the company of other examples.
-    Works on the next backward pass; where no gradients are taken it does nothing.
+    Where a window looks decides what is seen, and what is seen decides where it looks next: over T
+    steps the gradients of single examples grow a thousandfold, and one of them outweighs its batch
+    (so Graves 2013, arXiv 1308.0850, clips derivatives inside an LSTM). ``loss`` is (B,), in nats;
+    what it is multiplied by later (1/B, a mask) changes nothing, nor does the company of other
+    examples. Works on the next backward pass; where no gradients are taken it does nothing.
     """
     if not loss.requires_grad:
         return
@@ -107,8 +107,10 @@ def limit_gradients(loss: Tensor, windows: Sequence[Window], limit: float) -> No
     loss.register_hook(weights.append)
 
     def limited(gradient: Tensor) -> Tensor:
-        norm = gradient.norm(dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
-        return gradient * (limit * weights[0].abs() / norm).clamp(max=1)[:, None]
+        # In float64: the squares of what is to be bounded overflow float32.
+        norm = gradient.double().norm(dim=1).clamp(min=torch.finfo(gradient.dtype).tiny)
+        share = (limit * weights[0].abs() / norm).clamp(max=1)
+        return gradient * share[:, None].to(gradient.dtype)
 
     for window in windows:
         assert window.raw is not None, "a layer placed it"

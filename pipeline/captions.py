@@ -41,9 +41,10 @@ FIGURES = {
     ),
     "race.png": (
         "Several runs, validation by validation",
-        "The same number of several runs, less being better, after so many training examples "
+        "One number of each of several runs, less being better, after so many training examples "
         "(left) and after so many minutes of training (right), each over the whole validation "
-        "set. Minutes are those of the machine that each run had.",
+        "set. The worst tenth of the points may lie above the edge. Minutes are those of the "
+        "machine that each run had.",
     ),
     "effect_of_steps.png": (
         "What the code of each step decides",

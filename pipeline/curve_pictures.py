@@ -13,7 +13,7 @@ from pipeline.curves import style
 
 COLOURS = (TRAIN, VALIDATION, THIRD, "#8b6bbd", "#b8485f", "#6f7a86", "#b59a2d", "#2f9aa6")
 DASHES = ("-", "--", ":", "-.")
-"""Of every eight runs more."""
+"""The next one for every further eight runs."""
 
 
 class Racer(NamedTuple):
@@ -61,7 +61,7 @@ def race_png(racers: Sequence[Racer], unit: str) -> bytes:
             left.plot(one.examples / 1e6, one.values, label=one.run, **look)
             right.plot(one.hours * 60, one.values, **look)
         left.set_xlabel("training examples (millions)")
-        right.set_xlabel("minutes in steps")
+        right.set_xlabel("minutes of training steps")
         left.set_ylabel(unit)
         ends = [one.values[-1] for one in racers]
         most = max(np.quantile(one.values, 0.9) for one in racers)

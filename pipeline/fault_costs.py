@@ -5,8 +5,9 @@ All numbers are nats an example of the test set; one value for each seed, in the
 
 from collections.abc import Sequence
 from dataclasses import field
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.listing import read_optional
@@ -43,7 +44,7 @@ class FaultCosts:
     version: int = 1
     setting: str
     machine: str
-    right: tuple[float, ...]
+    right: Annotated[tuple[float, ...], Field(min_length=1)]
     """The bound without any fault."""
     faults: tuple[Fault, ...] = field(default_factory=tuple)
 

@@ -5,12 +5,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from draw_model import Batch, Model, noise
 from pipeline.job import Job
-from pipeline.listing import read_metrics
 from pipeline.loader import Loader, open_loader
 from pipeline.manifest import Manifest
 from pipeline.publish import finished_run
@@ -51,18 +49,6 @@ class Finished:
             draws = noise.draw(shapes, seed, "sample", 0, places)
             made = self.model.generate({k: v.to(self.device) for k, v in draws.items()})
             yield made["images"].float()
-
-    def validations(self, value: str, *others: str) -> tuple[np.ndarray, ...]:
-        """Hours in steps, ``value`` and other columns of each validation with a finite value, of
-        all starts together."""
-        tables = read_metrics(self.storage, self.run)
-        train, rows = tables["train"], tables["validation"]
-        spent = np.cumsum(train["seconds"].to_numpy()) / 3600
-        places = np.searchsorted(train["step"].to_numpy(), rows["step"].to_numpy(), "right") - 1
-        values = np.array(rows[value].to_pylist(), dtype=float)
-        finite = np.isfinite(values)
-        columns = (rows[name].to_numpy()[finite] for name in others)
-        return spent[places][finite], values[finite], *columns
 
     def first_tests(self, count: int) -> Batch:
         """The first ``count`` examples of the test split, or all where there are less."""

@@ -29,8 +29,8 @@ def pictures(options: argparse.Namespace, terminal: Terminal) -> Any:
         other = opened(storage, whole_id(storage, "runs", options.beside))
         drawn |= gallery.beside(run, other)
     if options.race:
-        others = [opened(storage, whole_id(storage, "runs", name)) for name in options.race]
-        drawn |= gallery.race([run, *others])
+        others = [whole_id(storage, "runs", name) for name in options.race]
+        drawn |= gallery.race(storage, [run_id, *others])
     with terminal.stage("pictures") as advance:
         for done, (what, draw) in enumerate(gallery.PICTURES.items(), start=1):
             drawn |= draw(run)

@@ -2,10 +2,14 @@
 
 from dataclasses import replace
 
-from pipeline.errors import StorageError
-from pipeline.job import Job
-from pipeline.records import RECORD, read_record, run_path
+from pipeline.errors import JobError, StorageError
+from pipeline.job import Job, deciding
+from pipeline.records import RECORD, RunRecord, read_record, run_path
 from pipeline.storage import Storage
+from pipeline.values import to_plain
+
+MAY_DIFFER = ("steps", "glimpses", "window_init", "window_sigma", "window_limit")
+"""Fields of a model whose weights mean the same with any value of them."""
 
 
 def with_start(job: Job, storage: Storage) -> Job:
@@ -13,12 +17,15 @@ def with_start(job: Job, storage: Storage) -> Job:
 
     ``start.run`` is an id, the name of a job, or the beginning of an id; the last two mean a
     finished run that is not the job's own. Raises StorageError where there is none or more than
-    one, DataError for an id of an unfinished one.
+    one, DataError for an id of an unfinished one, JobError where its weights would mean something
+    else in the job's model.
     """
     if job.start is None or job.start.run is None:
         return job
     run = _meant(job.start.run, job.name, storage)
-    weights = job.start.weights_sha256 or read_record(storage, run).weights_sha256
+    record = read_record(storage, run)
+    _check_model(job, record)
+    weights = job.start.weights_sha256 or record.weights_sha256
     return replace(job, start=replace(job.start, run=run, weights_sha256=weights))
 
 
@@ -35,3 +42,15 @@ def _meant(wanted: str, own: str, storage: Storage) -> str:
             f"one of: {', '.join(meant or there) or 'none'}"
         )
     return meant[0]
+
+
+def _check_model(job: Job, record: RunRecord) -> None:
+    here = deciding("model", to_plain(job.model))
+    there = deciding("model", record.job["model"])
+    for name in sorted(here.keys() | there.keys()):
+        if name not in MAY_DIFFER and here.get(name) != there.get(name):
+            shown = [one.get(name, "as by default") for one in (there, here)]
+            raise JobError(
+                f"start.run {record.id}: its model.{name} is {shown[0]}, here {shown[1]}; weights "
+                "mean the same only in the same model, give both one value"
+            )

@@ -22,6 +22,7 @@ from pipeline.gallery.codes import codes, imagine, prior
 from pipeline.gallery.epochs import kept_epochs
 from pipeline.gallery.paths import linear, spherical, walk
 from pipeline.gallery.plane import quantiles
+from pipeline.gallery.race import racers
 from pipeline.gallery.steps import VALUES, Progress, varied
 from pipeline.gallery.windows import ZOOMS, filters, zooms
 from pipeline.job_file import check_job, dump_job
@@ -181,13 +182,20 @@ def storage_of(place: Path) -> Storage:
 
 
 def trained(
-    place: Path, kind: str, name: str, *, epochs: int = 1, lr: float = 1e-3, **model: Any
+    place: Path,
+    kind: str,
+    name: str,
+    *,
+    epochs: int = 1,
+    lr: float = 1e-3,
+    size: int = 12,
+    **model: Any,
 ) -> None:
     """A run of two steps an epoch of this kind of model, which keeps all its epochs but the first;
     nothing where there is one of that name."""
     if any(run.startswith(f"{name}-") for run in storage_of(place).folders("runs")):
         return
-    data = {"source": "synthetic", "size": 12, "train": 24, "val": 8, "test": 20}
+    data = {"source": "synthetic", "size": size, "train": 24, "val": 8, "test": 20}
     if kind == "char_rnn":
         (place / "a.txt").write_text("To be, or not to be: that is the question.\n" * 12)
         data = {"source": "text", "file": str(place / "a.txt"), "length": 9}
@@ -274,13 +282,18 @@ def test_two_runs_stand_beside_each_other_and_steps_are_chosen(
         (("a_draw", "--beside", "a_vae"), "does not draw in steps"),
         (("a_cnn", "--steps", "1"), "does not draw in steps"),
         (("a_cnn", "--race", "a_draw"), "its target is bernoulli, dynamic, that of a_cnn-"),
+        (("a_cnn", "--race", "a_cnn"), "that is the run itself; name another"),
+        (("wide", "--race", "a_cnn"), "numbers of different kinds are not compared"),
+        (("a_dcgan", "--race", "b_dcgan"), "a game's losses tell of no progress"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(
     words: tuple[str, ...], said: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for kind in ("draw", "vae", "cnn"):
+    for kind in ("draw", "vae", "cnn", "dcgan"):
         trained(place, kind, f"a_{kind}")
+    trained(place, "dcgan", "b_dcgan", lr=1e-4)
+    trained(place, "cnn", "wide", size=14)
     code, value = called(capsys, *words)
     assert code == 2
     assert said in value["error"]
@@ -296,12 +309,19 @@ def test_runs_race_by_their_validations(place: Path, capsys: pytest.CaptureFixtu
     assert {(0x3A, 0x86, 0xD0), (0xE0, 0x7B, 0x39)} <= colours  # a line for either
     page = Path(value["page"].removeprefix("file://")).read_text()
     assert 'alt="Several runs, validation by validation of' in page
-    run = open_finished(storage_of(place), value["run"])
-    hours, correct, examples = run.validations("correct", "examples")
-    rows = read_metrics(run.storage, run.run)
-    assert correct.tolist() == rows["validation"]["correct"].to_pylist()
-    assert examples.tolist() == [n * run.manifest.splits["train"] for n in (1, 2, 3)]
-    assert hours[-1] == pytest.approx(sum(rows["train"]["seconds"].to_pylist()) / 3600)
+    storage = storage_of(place)
+    (other,) = (run for run in storage.folders("runs") if run.startswith("fast-"))
+    found, unit = racers(storage, [value["run"], other, other])
+    assert [one.run for one in found] == [value["run"], other]
+    assert unit == "wrong answers on validation (%)"
+    for one in found:
+        rows = read_metrics(storage, one.run)
+        wrong = [100 - 100 * x for x in rows["validation"]["correct"].to_pylist()]
+        np.testing.assert_allclose(one.values, wrong)
+        train = open_finished(storage, one.run).manifest.splits["train"]
+        assert one.examples.tolist() == [n * train for n in (1, 2, 3)]
+        seconds = sum(rows["train"]["seconds"].to_pylist())
+        assert one.hours[-1] == pytest.approx(seconds / 3600)
 
 
 @pytest.mark.parametrize("kind", ["dcgan", "draw"])

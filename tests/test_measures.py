@@ -22,6 +22,7 @@ from pipeline.measures.nearest import search
 from pipeline.measures.reach import fitted
 from pipeline.measures.text import CHARACTERS, TEMPERATURES
 from pipeline.storage import open_storage
+from pipeline.validations import validations
 from pipeline.values import to_plain
 from tests.tiny import tiny_job
 
@@ -303,7 +304,7 @@ def test_reach_tells_the_hours_of_all_starts_and_draws_its_curve(place, opened, 
     rows = read_metrics(finished.storage, finished.run)
     assert result.value.hours == pytest.approx(sum(rows["train"]["seconds"].to_pylist()) / 3600)
     assert result.value.best == min(rows["validation"]["loss"].to_pylist())
-    hours, losses = finished.validations("loss")
+    hours, losses = validations(finished.storage, finished.run, "loss")
     assert len(hours) == len(losses) == 20
     assert result.value.fits[0] == fitted(hours, losses)
     assert [fit.since for fit in result.value.fits] == [hours[i] for i in (0, 2, 4, 6, 8)]

@@ -1,5 +1,7 @@
 """Decay and averaging of weights, with each optimiser, against torch's own."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -8,10 +10,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from pipeline import checkpoint
 from pipeline.checkpoint import State
 from pipeline.job import SGD, Adam, RMSprop, Train, run_id
+from pipeline.job_file import check_job
 from pipeline.optimizer import averaged, make_optimizer
 from tests.test_by_hand import descend, problem
 from tests.test_job import manifest
-from tests.tiny import same, tiny_job
+from tests.tiny import PLAIN, same, tiny_job
 
 KINDS = {
     "sgd": SGD(momentum=0.5),
@@ -122,3 +125,13 @@ def test_values_that_came_later_are_no_part_of_an_id_where_they_change_nothing()
         assert run_id(tiny_job(**{section: {name: first}}), manifest()) == known
         assert run_id(tiny_job(**{section: {name: other}}), manifest()) != known
     assert run_id(tiny_job(train={"keep_epochs": [1, 2]}), manifest()) == known
+    looks = {"kind": "classifier", "steps": 2, "read_n": 3}
+
+    def id_with(**model: Any) -> str:
+        return run_id(check_job({**PLAIN, "model": {**looks, **model}}, "tiny"), manifest())
+
+    known = id_with()
+    assert known == "tiny-4f07f0d2aa"
+    for name, first, other in (("window_limit", None, 1.0), ("window_rate", 1.0, 0.1)):
+        assert id_with(**{name: first}) == known
+        assert id_with(**{name: other}) != known

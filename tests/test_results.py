@@ -13,6 +13,7 @@ from pipeline.fault_costs import Fault, FaultCosts, write_fault_costs
 from pipeline.findings import Finding
 from pipeline.job_file import check_job, read_job
 from pipeline.listing import read_metrics
+from pipeline.measures.classes import Classes
 from pipeline.records import RECORD, RunRecord, run_path
 from pipeline.report import write_storage_page
 from pipeline.results import (
@@ -239,11 +240,18 @@ def test_a_game_is_told_by_its_losses_and_by_what_a_classifier_makes_of_its_pict
     losses = "generator 2.00, discriminator real 0.40, discriminator fake 0.50 nats; "
     command = "python -m pipeline measure game-0000000001 classes --classifier <run of mnist_cnn>"
     assert rows(storage, [item])[0].answers[0].found == losses + command
-    told = [("classifier", "c"), ("against the training images", "χ² 9"), ("unsure", "4 %")]
-    seen = Finding(run=game.id, name="classes", title="t", about="a", rows=told, value={})
+    measured = Classes(
+        classifier="c", shown_as="their means", seed=0, classes=("0", "1"), counts=[40, 60],
+        trained_on=[50, 50], unsure=0.04, chi_square_training=4.0, p_training=0.0455,
+        chi_square_uniform=4.0, p_uniform=0.0455,
+    )  # fmt: skip
+    seen = Finding(
+        run=game.id, name="classes", title="t", about="a", rows=measured.rows(), value={}
+    )
     storage.write(f"{run_path(game.id)}/measures/classes.json", to_json(seen))
-    assert rows(storage, [item])[0].answers[0].found == (
-        losses + "against the training images: χ² 9; unsure: 4 %"
+    assert rows(storage, [item])[0].answers[0].found == losses + (
+        "against the training images: χ² 4.0 with 1 degrees of freedom, p = 0.0455; "
+        "unsure: 4.0% of the answers have a probability below one half"
     )
 
 

@@ -228,6 +228,10 @@ def test_a_run_starts_from_another_that_is_named_loosely_and_records_which_weigh
     assert start == {"run": first["id"], "weights_sha256": first["weights_sha256"], "code": ""}
     named = call(*again, "--set", f"start.run={first['id']}")[1]
     assert (named["already"], named["id"]) == (True, value["id"])
+    code, fault, _ = call(*again, "--set", "start.run=tiny", "--set", "model.window_rate=0.5")
+    assert (code, fault["error"].partition("; ")[0]) == (
+        2, f"start.run {first['id']}: its model.window_rate is as by default, here 0.5"
+    )  # fmt: skip
     code, fault, _ = call(*again, "--set", "start.run=nope")
     assert (code, "start.run nope is 0 finished runs" in fault["error"]) == (4, True)
     # Its own folder and an unfinished run begin so, too, and are not meant.

@@ -9,6 +9,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.errors import DataError
 from pipeline.measures.contract import Advance, Finished, Found, Wanted
 from pipeline.records import read_record
+from pipeline.validations import validations
 from pipeline.values import STRICT
 
 LEAST = 12
@@ -86,7 +87,7 @@ def reach(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
 
     assert wanted.target is not None
     record = read_record(finished.storage, finished.run)
-    hours, losses, epochs = finished.validations("loss", "epoch")
+    hours, losses, epochs = validations(finished.storage, finished.run, "loss", "epoch")
     if len(losses) < LEAST:
         raise DataError(
             f"{finished.run}: {len(losses)} validations, reach needs {LEAST}; train longer, or set "
