@@ -45,22 +45,10 @@ class Window:
         return torch.stack([self.g_x, self.g_y, (self.n - 1) * self.delta, self.sigma], dim=1)
 
 
-Range = tuple[float, float]
-
-
-def window_of(raw: Tensor, n: int, height: int, width: int, gammas: Range | None = None) -> Window:
-    """(B, 5) outputs of the window's linear layer → Window; equations (21) to (24).
-
-    ``gammas``: γ lies between these two. With m the middle of their logarithms, r half their
-    distance and l what the layer says, log γ = m + r tanh(l / r): near l = 0, the paper's and m.
-    """
+def window_of(raw: Tensor, n: int, height: int, width: int) -> Window:
+    """(B, 5) outputs of the window's linear layer → Window; equations (21) to (24)."""
     raw = full_precision(raw)
     logs = raw[:, 2:].clamp(-LOG_LIMIT, LOG_LIMIT)  # (B, 3): log σ², log δ̃, log γ
-    if gammas is not None:
-        low, high = log(gammas[0]), log(gammas[1])
-        reach = (high - low) / 2
-        bounded = (low + high) / 2 + reach * torch.tanh(logs[:, 2:] / reach)
-        logs = torch.cat([logs[:, :2], bounded], dim=1)
     variance, stride, gamma = logs.exp().unbind(1)  # 3 × (B,)
     return Window(
         n=n,
@@ -129,13 +117,7 @@ def limit_gradients(loss: Tensor, windows: Sequence[Window], limit: float) -> No
         window.raw.register_hook(limited)
 
 
-def check_window(
-    init: float,
-    sigma: float,
-    rate: float,
-    limit: float | None = None,
-    gammas: Range | None = None,
-) -> None:
+def check_window(init: float, sigma: float, rate: float, limit: float | None = None) -> None:
     """Raises ValueError, in one line, for values that no window layer can have."""
     if not (isfinite(init) and init >= 0):
         raise ValueError(f"window_init is {init}; write 0 or more")
@@ -145,10 +127,6 @@ def check_window(
         raise ValueError(f"window_rate is {rate}; write a number above 0, as 0.1")
     if limit is not None and not (isfinite(limit) and limit > 0):
         raise ValueError(f"window_limit is {limit}; write a number of nats above 0, or null")
-    if gammas is not None and not 0 < gammas[0] < gammas[1] < float("inf"):
-        raise ValueError(
-            f"window_gamma is {list(gammas)}; write two numbers above 0, the smaller first, or null"
-        )
 
 
 class Attention(nn.Module):
@@ -165,7 +143,7 @@ class Attention(nn.Module):
     by ``rate``, and its first values are divided by it, so that the first windows are the same and
     an optimiser whose steps have the size of the learning rate (Adam, RMSprop) moves them by
     ``rate`` times as much (the runtime scale of Karras et al. 2018). A step of 1e-3 in each of 256
-    weights can move g̃ by 0.1, which is 5 pixels of 100. ``gammas`` as ``window_of`` takes them.
+    weights can move g̃ by 0.1, which is 5 pixels of 100.
     """
 
     offsets: Tensor
@@ -180,10 +158,9 @@ class Attention(nn.Module):
         init: float,
         sigma: float = 1.0,
         rate: float = 1.0,
-        gammas: Range | None = None,
     ) -> None:
         super().__init__()
-        self.n, self.rate, self.gammas = n, rate, gammas
+        self.n, self.rate = n, rate
         _, self.height, self.width = shape
         self.layer = nn.Linear(hidden, 5)  # (21): five numbers, whatever N is
         nn.init.normal_(self.layer.weight, std=init / rate)
@@ -202,7 +179,7 @@ class Attention(nn.Module):
         with torch.autocast(h.device.type, enabled=False):
             weight, bias = full_precision(self.layer.weight), full_precision(self.layer.bias)
             raw = self.rate * F.linear(full_precision(h), weight, bias)  # (B, 5)  (21)
-        return window_of(raw, self.n, self.height, self.width, self.gammas)
+        return window_of(raw, self.n, self.height, self.width)
 
     def filters(self, window: Window) -> tuple[Tensor, Tensor]:
         """F_Y (B, N, H) and F_X (B, N, W)."""

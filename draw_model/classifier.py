@@ -47,9 +47,7 @@ class ClassifierConfig:
     ``window_init``, ``window_sigma``, ``window_rate`` and ``learned_start`` as for DRAW: the first
     window spans about all of x. ``window_limit`` bounds the gradient of an example in the five
     numbers of each of its windows (see ``limit_gradients``): without one, 8 windows are hard to
-    teach at rates that 4 bear. ``window_gamma`` keeps γ between two values, and starts it at their
-    geometric mean: what a window reads is dark (a root mean square of 0.06 to 0.3 on cluttered
-    digits), and a free γ makes up for it until it saturates every gate.
+    teach at rates that 4 bear.
     """
 
     kind: Literal["classifier"] = "classifier"
@@ -60,7 +58,6 @@ class ClassifierConfig:
     window_sigma: float = 1.0
     window_rate: float = 1.0
     window_limit: float | None = None
-    window_gamma: tuple[float, float] | None = None
     learned_start: bool = True
 
     def __post_init__(self) -> None:
@@ -68,7 +65,7 @@ class ClassifierConfig:
         for name, least in (("steps", 1), ("hidden", 1), ("read_n", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; write {least} or more")
-        limits = self.window_rate, self.window_limit, self.window_gamma
+        limits = self.window_rate, self.window_limit
         check_window(self.window_init, self.window_sigma, *limits)
 
 
@@ -88,8 +85,8 @@ class Classifier(Model):
         channels, height, width = shape
         hidden, n = config.hidden, config.read_n
         self.encoder = LSTM((channels * n**2,), hidden, config.learned_start)
-        layer = config.window_init, config.window_sigma, config.window_rate, config.window_gamma
-        self.reader = Attention(hidden, (channels, height, width), n, *layer)
+        first = config.window_init, config.window_sigma, config.window_rate
+        self.reader = Attention(hidden, (channels, height, width), n, *first)
         self.answer = nn.Linear(hidden, classes)
 
     def noise_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from draw_model import Batch, Classifier, ClassifierConfig, build, from_plain
-from draw_model.attention import Window, window_of
+from draw_model.attention import Window
 from tests import reference_draw as reference
 from tests.pasted import digits, doubled, moved, nats, some, trained
 
@@ -114,21 +114,6 @@ def test_a_limit_knows_neither_the_weight_of_an_example_nor_its_company() -> Non
     assert not share[1].any()
 
 
-def test_gamma_stays_in_its_range_and_starts_in_the_middle_of_it() -> None:
-    raw = torch.zeros(4, 5, dtype=torch.float64)
-    raw[:, 4] = torch.tensor([-50.0, 0.0, 0.01, 50.0], dtype=torch.float64)
-    gamma = window_of(raw, 3, 9, 9, (2.0, 18.0)).gamma
-    wanted = [2.0, 6.0, 6.0 * np.exp(0.01), 18.0]
-    np.testing.assert_allclose(gamma.numpy(), wanted, rtol=1e-5)
-    free = window_of(raw, 3, 9, 9)
-    assert free.gamma[1].item() == 1.0
-    for name in ("g_x", "g_y", "sigma", "delta"):
-        assert torch.equal(getattr(window_of(raw, 3, 9, 9, (2.0, 18.0)), name), getattr(free, name))
-    model = build(replace(TINY, window_gamma=(2.0, 18.0)), (1, 5, 5), classes=4)
-    (_, window), *_ = model._look(model.fake_batch(2).x)
-    torch.testing.assert_close(window.gamma, torch.full((2,), 6.0))
-
-
 def test_untrained_model_costs_about_a_guess() -> None:
     torch.manual_seed(0)
     model = build(ClassifierConfig(steps=4, hidden=32), (1, 60, 60), classes=10)
@@ -192,8 +177,6 @@ def test_training_finds_digits_on_a_larger_canvas() -> None:
         ({"window_sigma": float("nan")}, "window_sigma is nan; write a number of pixels"),
         ({"window_rate": 0.0}, "window_rate is 0.0; write a number above 0, as 0.1"),
         ({"window_rate": float("nan")}, "window_rate is nan; write a number above 0"),
-        ({"window_gamma": (2.0, 2.0)}, r"window_gamma is \[2.0, 2.0\]; write two numbers above 0"),
-        ({"window_gamma": (0.0, 2.0)}, "window_gamma is .* the smaller first, or null"),
         ({"window_limit": 0.0}, "window_limit is 0.0; write a number of nats above 0, or null"),
     ],
 )
