@@ -4,8 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOB    ?= jobs/quickstart.yaml
 STORE  ?= build/store
-# Of the test suite. On two cores two: much of it waits for clusters to start.
-PROCESSES ?= 2
+# Of the test suite. On two cores three: much of it waits for clusters to start.
+PROCESSES ?= 3
 
 export RAY_USAGE_STATS_ENABLED = 0
 

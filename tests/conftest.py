@@ -13,7 +13,7 @@ from tests import cluster
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that start clusters come first: ``make test`` gives whole files to two processes, and
+    """Files that start clusters come first: ``make test`` gives whole files to its processes, and
     these take longest."""
     first = {item.path for item in items if item.get_closest_marker("cluster")}
     items.sort(key=lambda item: item.path not in first)

@@ -1,8 +1,6 @@
 """The whole chain on real Ray clusters: submitted, measured, killed, stopped."""
 
 import json
-import random
-import signal
 import subprocess
 import time
 import urllib.request
@@ -10,13 +8,11 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pipeline import checkpoint
 from pipeline.cluster import place
 from pipeline.errors import ClusterError
 from pipeline.launch import Silence
 from pipeline.storage import open_storage
 from tests.cluster import BIN, TOKEN, free_port, require_no_secret
-from tests.faults.kill_loop import Run, survive
 from tests.tiny import tiny_job
 
 SMALL = [
@@ -153,38 +149,6 @@ def test_a_cluster_that_does_not_answer_or_refuses_us_is_one_line(head):
         assert done.returncode == 6, done.stderr[-2000:]
         assert "check RAY_ADDRESS and RAY_AUTH_MODE" in done.stderr
         assert "Traceback" not in done.stderr
-
-
-@pytest.mark.cluster
-def test_killed_workers_drivers_and_clusters_change_no_bit(tmp_path):
-    """The short form of ``make faults``, on a cluster of the driver's own."""
-    random.seed(1)
-    straight = Run(tmp_path / "straight", 40)
-    straight.finish()
-    killed = survive(tmp_path / "killed", ["worker", "driver", "cluster"], 40)
-    (weights, losses, one), (others, theirs, starts) = straight.result(), killed.result()
-    assert weights == others
-    assert losses == theirs
-    assert (one, starts) == (1, 4)
-
-
-@pytest.mark.cluster
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_stop_a_run_writes_a_checkpoint_and_leaves_with_its_code(tmp_path, sign):
-    run = Run(tmp_path / "asked", 100_000)
-    try:
-        assert run.wait_past(-1), run.tail()
-        run.driver.send_signal(sign)
-        assert run.driver.wait(60) == 143
-        at = run.newest()
-        text = run.tail()
-        assert f"stopped at step {at} of" in text
-        assert "Traceback" not in text
-    finally:
-        run.end()
-    home = run.home()
-    assert home is not None
-    assert checkpoint.latest(home, run.storage.folders("runs")[0])[0].step == at
 
 
 @pytest.mark.parametrize(
