@@ -43,8 +43,7 @@ def racers(storage: Storage, runs: Sequence[str]) -> tuple[list[Racer], str]:
         if not len(values):
             raise DataError(f"{record.id}: no validation with a finite number; leave it out")
         made.append(Racer(record.id, examples, hours, 100 * (1 - values) if answers else values))
-    unit = "wrong answers on validation (%)"
-    return made, unit if answers else f"validation loss (nats per example; {first.target})"
+    return made, "wrong answers on validation (%)" if answers else "validation (nats per example)"
 
 
 def _kind(storage: Storage, record: RunRecord) -> dict[str, str]:
