@@ -217,8 +217,9 @@ def write_results(storage: Storage, others: Sequence[Table] = ()) -> list[Row]:
     table = joined(rows(storage, read_items()), others)
     known = [read_fault_costs(storage), *(one.faults for one in others)]
     faults = next((costs for costs in known if costs), None)
-    run = {row.item.id: tuple(a for a in row.answers if a.run) for row in table}
-    answers = {id: found for id, found in run.items() if found}
+    answers = {
+        row.item.id: found for row in table if (found := tuple(a for a in row.answers if a.run))
+    }
     storage.write(TABLE, to_json(Table(answers=answers, faults=faults)))
     storage.write(MARKDOWN, markdown(table, faults).encode())
     reached = sum(not row.answers or any(a.run for a in row.answers) for row in table)

@@ -17,6 +17,7 @@ from draw_model.attention import Window, read, write
 from pipeline import checkpoint
 from pipeline.__main__ import main
 from pipeline.captions import FIGURES
+from pipeline.errors import DataError
 from pipeline.finished import open_finished
 from pipeline.gallery.codes import codes, imagine, prior
 from pipeline.gallery.epochs import kept_epochs
@@ -28,6 +29,7 @@ from pipeline.gallery.windows import ZOOMS, filters, zooms
 from pipeline.job_file import check_job, dump_job
 from pipeline.listing import read_metrics
 from pipeline.storage import Storage, open_storage
+from pipeline.validations import validations
 from tests.test_report import Checker
 from tests.tiny import PLAIN
 
@@ -322,6 +324,8 @@ def test_runs_race_by_their_validations(place: Path, capsys: pytest.CaptureFixtu
         assert one.examples.tolist() == [n * train for n in (1, 2, 3)]
         seconds = sum(rows["train"]["seconds"].to_pylist())
         assert one.hours[-1] == pytest.approx(seconds / 3600)
+    with pytest.raises(DataError, match="no validation with a finite number"):
+        validations(storage, "no-such-run", "loss")
 
 
 @pytest.mark.parametrize("kind", ["dcgan", "draw"])
