@@ -12,6 +12,12 @@ from pipeline.storage import Storage, open_storage
 from tests import cluster
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their argument: gzip writes the time into its own, and the processes that
+    share a suite must find the same tests."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files that start clusters come first: ``make test`` gives whole files to its processes, and
     these take longest."""
