@@ -16,13 +16,13 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.errors import DataError
 from pipeline.fault_costs import FaultCosts, read_fault_costs
-from pipeline.listing import list_runs, list_studies, read_optional
+from pipeline.listing import list_runs, read_optional
 from pipeline.manifest import Manifest
 from pipeline.records import RunRecord, read_record, run_path
 from pipeline.report import RESULTS, duration, render
 from pipeline.results_shows import SHOWS
+from pipeline.results_studies import of_study
 from pipeline.storage import Storage
-from pipeline.study import study_path
 from pipeline.values import STRICT, from_json, to_json
 
 ITEMS = Path(__file__).parent / "results.yaml"
@@ -113,7 +113,9 @@ def rows(storage: Storage, items: Sequence[Item]) -> list[Row]:
 
 def _answer(storage: Storage, item: Item, job: str, records: Sequence[RunRecord]) -> Answer:
     if item.show == "study":
-        return _of_study(storage, job)
+        found = of_study(storage, job)
+        missing = f"{MISSING['']}: python -m pipeline run jobs/{job}.yaml"
+        return Answer(job=job, **(found or {"found": missing}))
     fitting = [r for r in records if r.name == job and _fits(r.job, item.where)]
     if not fitting:
         options = "".join(f" --set {key}={value}" for key, value in item.where.items())
@@ -127,19 +129,6 @@ def _answer(storage: Storage, item: Item, job: str, records: Sequence[RunRecord]
              f"{record.machine}",
         page=f"{run_path(record.id)}/index.html",
         seen=record.examples_seen, finished=record.finished,
-    )  # fmt: skip
-
-
-def _of_study(storage: Storage, job: str) -> Answer:
-    """The best of a search that has come to its end."""
-    done = [row for row in list_studies(storage) if row.name == job and row.status == "complete"]
-    if not done:
-        return Answer(job=job, found=f"{MISSING['']}: python -m pipeline run jobs/{job}.yaml")
-    best = done[-1]
-    value = "of no trial" if best.best is None else f"{best.best:.4g} on validation"
-    return Answer(
-        job=job, found=f"best {best.metric} {value}", run=best.id,
-        setting=f"{best.trials} trials", page=f"{study_path(best.id)}/index.html",
     )  # fmt: skip
 
 

@@ -30,8 +30,10 @@ from pipeline.results import (
 from pipeline.results_shows import share
 from pipeline.run import run
 from pipeline.storage import Storage, open_storage
+from pipeline.study import STUDY, TrialRecord, study_path
 from pipeline.terminal import Terminal
 from pipeline.values import to_json
+from tests.made_study import made_view, stored
 from tests.tiny import PLAIN, tiny_job
 
 ROOT = Path(__file__).parents[1]
@@ -268,3 +270,29 @@ def test_right_answers_on_training_images_are_those_of_the_last_epoch_alone(tmp_
     part = next(e.key for e in storage.list(f"{run_path(record.record.id)}/metrics"))
     storage.write(part, b"cut off")
     assert "no Parquet" in rows(storage, [item])[0].answers[0].found
+
+
+@pytest.mark.parametrize("metric", ["error", "generator"])
+def test_a_search_answers_with_its_best_values_and_that_of_a_gan_with_all(tmp_path, metric):
+    view = made_view(5, metric=metric)
+    storage, item = stored(view, tmp_path), Item(id="a", what="", jobs=("made",), show="study")
+    (before,) = rows(storage, [item])[0].answers
+    assert before == Answer(
+        job="made", found="not run yet: python -m pipeline run jobs/made.yaml"
+    )  # it has not come to its end
+    storage.below(study_path(view.id)).write(STUDY, b"{}")
+    (answer,) = rows(storage, [item])[0].answers
+    assert (answer.run, answer.setting) == (view.id, "5 trials")
+    assert answer.cost.endswith(" of training")
+    told = [f"{min(known(t)):.4g}" for t in view.trials]
+    best = min(view.trials, key=lambda trial: min(known(trial)))
+    if metric == "error":
+        assert answer.found.startswith(f"best error {min(known(best)):.4g} on validation, with ")
+        told = [f"steps {best.values['model.steps']}, ", f"lr {best.values['train.lr']:.4g}, "]
+    else:
+        assert "no loss ranks GANs" in answer.found
+    assert all(words in answer.found for words in told)
+
+
+def known(trial: TrialRecord) -> list[float]:
+    return [report.value for report in trial.reports if report.value is not None] or [float("inf")]
