@@ -1,5 +1,7 @@
 """What a finished search says in the results table."""
 
+from typing import Any
+
 from pipeline.listing import list_studies
 from pipeline.report import duration
 from pipeline.storage import Storage
@@ -16,7 +18,7 @@ UNRANKED = ("generator", "discriminator_real", "discriminator_fake")
 """Losses of a game: one falls because its opponent is weak, so the least is not the best."""
 
 
-def of_study(storage: Storage, job: str) -> dict[str, str] | None:
+def of_study(storage: Storage, job: str) -> dict[str, Any] | None:
     """``found``, ``setting``, ``cost``, ``run`` and ``page`` of a job's last finished search.
 
     Found are the best trial's values; where the metric ranks nothing, every trial's. None where no
