@@ -31,6 +31,8 @@ TABLE = "RESULTS.json"
 """In the storage's root, as the page is: what the Markdown shows, for other storages' tables."""
 SKETCHES = 100_000
 """Of the smallest category of Quick, Draw!"""
+WINDOW = ("window_sigma", "window_rate")
+"""Keys of a model that its row names where they are not 1."""
 MISSING = {
     "data": "its data is not at hand here and is fetched or put into DRAW_DATA by whoever runs",
     "": "not run yet",
@@ -148,6 +150,7 @@ def _setting(record: RunRecord) -> str:
     known = {"steps": "T", "hidden": "hidden", "latent": "z", "read_n": "read", "write_n": "write"}
     parts = [f"{name} {model[key]}" for key, name in known.items() if model.get(key) is not None]
     parts += [f"{record.epochs:g} epochs", f"batch {train['batch_size']}", f"lr {train['lr']:g}"]
+    parts += [f"{key} {model[key]:g}" for key in WINDOW if model.get(key, 1.0) != 1.0]
     if train["precision"] != "float32":
         parts.append(train["precision"])
     if start := (record.job.get("start") or {}).get("run"):

@@ -144,8 +144,12 @@ def _line(trial: TrialRecord, job: Job) -> str:
     assert job.search is not None
     best = trial.best(job.search.mode)
     value = "–" if best is None or best.value is None else f"{best.value:.4g}"
-    values = ", ".join(f"{key.split('.')[-1]} {_short(v)}" for key, v in trial.values.items())
     return (
         f"{trial.number:5} {trial.status:10} {value:>9} {trial.examples:>10,} examples "
-        f"{trial.seconds:7.0f} s  {values}  {trial.reason}"
+        f"{trial.seconds:7.0f} s  {setting(trial)}  {trial.reason}"
     )
+
+
+def setting(trial: TrialRecord) -> str:
+    """Its values by the last part of their keys, as "lr 0.01, length 50"."""
+    return ", ".join(f"{key.split('.')[-1]} {_short(v)}" for key, v in trial.values.items())

@@ -287,7 +287,7 @@ def test_a_search_answers_with_its_best_values_and_that_of_a_gan_with_all(tmp_pa
     told = [f"{min(known(t)):.4g}" for t in view.trials]
     best = min(view.trials, key=lambda trial: min(known(trial)))
     if metric == "error":
-        assert answer.found.startswith(f"best error {min(known(best)):.4g} on validation, with ")
+        assert answer.found.startswith(f"best on validation: error {min(known(best)):.4g} with ")
         told = [f"steps {best.values['model.steps']}, ", f"lr {best.values['train.lr']:.4g}, "]
     else:
         assert "no loss ranks GANs" in answer.found
@@ -295,4 +295,4 @@ def test_a_search_answers_with_its_best_values_and_that_of_a_gan_with_all(tmp_pa
 
 
 def known(trial: TrialRecord) -> list[float]:
-    return [report.value for report in trial.reports if report.value is not None] or [float("inf")]
+    return [report.value for report in trial.reports if report.value is not None]
