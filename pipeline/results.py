@@ -127,8 +127,7 @@ def _answer(storage: Storage, item: Item, job: str, records: Sequence[RunRecord]
     return Answer(
         job=job, found=SHOWS[item.show](storage, record), setting=_setting(record),
         data=_data(storage, record), run=record.id,
-        cost=f"{duration(record.train_seconds)} on {record.workers} × {record.device}, "
-             f"{record.machine}",
+        cost=_cost(storage, record),
         page=f"{run_path(record.id)}/index.html",
         seen=record.examples_seen, finished=record.finished,
     )  # fmt: skip
@@ -156,6 +155,21 @@ def _setting(record: RunRecord) -> str:
     if start := (record.job.get("start") or {}).get("run"):
         parts.append(f"from {start}")
     return ", ".join(parts)
+
+
+def _cost(storage: Storage, record: RunRecord) -> str:
+    """Its own time and machine, and the time of all the runs before it whose weights it took."""
+    place = f"{record.workers} × {record.device}, {record.machine}"
+    own = f"{duration(record.train_seconds)} on {place}"
+    before, known, earlier = 0.0, {record.id}, record
+    while (start := (earlier.job.get("start") or {}).get("run")) and start not in known:
+        known.add(start)
+        try:
+            earlier = read_record(storage, start)
+        except DataError:
+            return f"{own}, after {start}, whose time is not known here"
+        before += earlier.train_seconds
+    return f"{own}, after {duration(before)} of the runs it goes on from" if before else own
 
 
 def _data(storage: Storage, record: RunRecord) -> str:

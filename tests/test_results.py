@@ -116,6 +116,7 @@ def test_data_that_are_a_part_of_a_set_are_called_one(made):
     answer = rows(storage, [item])[0].answers[0]
     assert answer.data == "70 cluttered, with new clutter at every step"
     assert answer.setting.endswith(", from earlier-1")
+    assert answer.cost.endswith(", after earlier-1, whose time is not known here")
     storage.write(f"{key}/manifest.json", b"{")
     assert "not JSON" in rows(storage, [item])[0].answers[0].data
 
@@ -135,6 +136,27 @@ def test_the_longest_run_answers_and_one_with_other_values_where_they_are_asked_
     assert nobody.found == (
         "not run yet: python -m pipeline run jobs/mnist.yaml --set data.train=8"
     )
+
+
+def test_a_run_that_goes_on_from_others_costs_their_time_too(made):
+    storage, record = made
+
+    def after(number: int, *, start: int | None) -> RunRecord:
+        job = record.job | {"start": start and {"run": f"chain-{start}"}}
+        one = replace(record, id=f"chain-{number}", name="chain", job=job, train_seconds=60.0,
+                      examples_seen=number)  # fmt: skip
+        storage.write(f"{run_path(one.id)}/{RECORD}", to_json(one))
+        return one
+
+    item = Item(id="1", what="x", jobs=("chain",), show="time")
+    after(1, start=None)
+    assert "after" not in rows(storage, [item])[0].answers[0].cost
+    after(2, start=1)
+    last = after(3, start=2)
+    told = f"1 min 00 s on 1 × cpu, {last.machine}, after 2 min 00 s of the runs it goes on from"
+    assert rows(storage, [item])[0].answers[0].cost == told
+    after(1, start=3)  # a bucket may say what it wants
+    assert rows(storage, [item])[0].answers[0].cost == told
 
 
 def test_shares_have_wilsons_interval(made):
