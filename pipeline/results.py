@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.errors import DataError
 from pipeline.fault_costs import FaultCosts, read_fault_costs
+from pipeline.lineage import lineage
 from pipeline.listing import list_runs, read_optional
 from pipeline.manifest import Manifest
 from pipeline.records import RunRecord, read_record, run_path
@@ -123,13 +124,13 @@ def _answer(storage: Storage, item: Item, job: str, records: Sequence[RunRecord]
         options = "".join(f" --set {key}={value}" for key, value in item.where.items())
         command = f"python -m pipeline run jobs/{job}.yaml{options}"
         return Answer(job=job, found=f"{MISSING[item.missing]}: {command}")
-    record = max(fitting, key=lambda r: (r.examples_seen, r.finished))
+    record = max(fitting, key=lambda r: (_seen(storage, r), r.finished))
     return Answer(
         job=job, found=SHOWS[item.show](storage, record), setting=_setting(record),
         data=_data(storage, record), run=record.id,
         cost=_cost(storage, record),
         page=f"{run_path(record.id)}/index.html",
-        seen=record.examples_seen, finished=record.finished,
+        seen=_seen(storage, record), finished=record.finished,
     )  # fmt: skip
 
 
@@ -161,15 +162,16 @@ def _cost(storage: Storage, record: RunRecord) -> str:
     """Its own time and machine, and the time of all the runs before it whose weights it took."""
     place = f"{record.workers} × {record.device}, {record.machine}"
     own = f"{duration(record.train_seconds)} on {place}"
-    before, known, earlier = 0.0, {record.id}, record
-    while (start := (earlier.job.get("start") or {}).get("run")) and start not in known:
-        known.add(start)
-        try:
-            earlier = read_record(storage, start)
-        except DataError:
-            return f"{own}, after {start}, whose time is not known here"
-        before += earlier.train_seconds
-    return f"{own}, after {duration(before)} of the runs it goes on from" if before else own
+    (_, *before), lost = lineage(storage, record)
+    if lost:
+        return f"{own}, after {lost}, whose time is not known here"
+    spent = duration(sum(one.train_seconds for one in before))
+    return f"{own}, after {spent} of the runs it goes on from" if before else own
+
+
+def _seen(storage: Storage, record: RunRecord) -> int:
+    """Training examples that its weights have seen, in the runs that it goes on from too."""
+    return sum(one.examples_seen for one in lineage(storage, record)[0])
 
 
 def _data(storage: Storage, record: RunRecord) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from pipeline.loader import open_loader
 from pipeline.measure import KINDS, chosen
 from pipeline.measures.contract import Wanted, batches
 from pipeline.measures.nearest import search
-from pipeline.measures.reach import fitted
+from pipeline.measures.reach import fitted, whole_curve
 from pipeline.measures.text import CHARACTERS, TEMPERATURES
+from pipeline.records import read_record
 from pipeline.storage import open_storage
 from pipeline.validations import validations
 from pipeline.values import to_plain
@@ -317,3 +319,23 @@ def test_reach_tells_the_hours_of_all_starts_and_draws_its_curve(place, opened, 
     assert there.reached <= hours[3]
     with pytest.raises(DataError, match="1 validations, reach needs 12; train longer"):
         found(opened("draw"), "reach", target=70.0)
+
+
+def test_a_run_that_goes_on_from_one_of_its_job_has_the_hours_and_epochs_of_both(place, opened):
+    every = ["--set", "name=going", "--set", "train.validate_every_steps=1"]
+    assert main(["run", "draw.yaml", "--without-ray", *every, "--set", "train.total_epochs=2"]) == 0
+    first = opened("going")
+    more = ["--set", f"start.run={first.run}", "--set", "train.total_epochs=3"]
+    assert main(["run", "draw.yaml", "--without-ray", *every, *more]) == 0
+    storage = first.storage
+    made = {one for one in storage.folders("runs") if one.startswith("going-")}
+    (last,) = made - {first.run}
+    both = [read_record(storage, one) for one in (first.run, last)]
+    hours, losses, epochs = whole_curve(storage, both[1])
+    parts = [validations(storage, one.id, "loss") for one in both]
+    assert losses.tolist() == [*parts[0][1], *parts[1][1]]
+    spent = both[0].train_seconds / 3600
+    assert hours.tolist() == [*parts[0][0], *(parts[1][0] + spent)]
+    assert (epochs[-1], len(epochs)) == (5, 25)
+    other = replace(both[1], name="of another job")
+    assert len(whole_curve(storage, other)[0]) == 15

@@ -144,19 +144,23 @@ def test_a_run_that_goes_on_from_others_costs_their_time_too(made):
     def after(number: int, *, start: int | None) -> RunRecord:
         job = record.job | {"start": start and {"run": f"chain-{start}"}}
         one = replace(record, id=f"chain-{number}", name="chain", job=job, train_seconds=60.0,
-                      examples_seen=number)  # fmt: skip
+                      examples_seen=100 - number)  # fmt: skip
         storage.write(f"{run_path(one.id)}/{RECORD}", to_json(one))
         return one
 
+    def answer() -> Answer:
+        return rows(storage, [item])[0].answers[0]
+
     item = Item(id="1", what="x", jobs=("chain",), show="time")
     after(1, start=None)
-    assert "after" not in rows(storage, [item])[0].answers[0].cost
+    assert "after" not in answer().cost
     after(2, start=1)
     last = after(3, start=2)
     told = f"1 min 00 s on 1 × cpu, {last.machine}, after 2 min 00 s of the runs it goes on from"
-    assert rows(storage, [item])[0].answers[0].cost == told
+    # The weights of the last have seen the examples of all three, those of the first only its own.
+    assert (answer().run, answer().seen, answer().cost) == (last.id, 99 + 98 + 97, told)
     after(1, start=3)  # a bucket may say what it wants
-    assert rows(storage, [item])[0].answers[0].cost == told
+    assert (answer().seen, answer().cost) == (99 + 98 + 97, told)
 
 
 def test_shares_have_wilsons_interval(made):

@@ -1,14 +1,17 @@
 """How long a run would have to train until its loss is at a target, by its own curve so far."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import ClassVar
 
 import numpy as np
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import DataError
+from pipeline.lineage import lineage
 from pipeline.measures.contract import Advance, Finished, Found, Wanted
-from pipeline.records import read_record
+from pipeline.records import RunRecord, read_record
+from pipeline.storage import Storage
 from pipeline.validations import validations
 from pipeline.values import STRICT
 
@@ -87,7 +90,7 @@ def reach(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
 
     assert wanted.target is not None
     record = read_record(finished.storage, finished.run)
-    hours, losses, epochs = validations(finished.storage, finished.run, "loss", "epoch")
+    hours, losses, epochs = whole_curve(finished.storage, record)
     if len(losses) < LEAST:
         raise DataError(
             f"{finished.run}: {len(losses)} validations, reach needs {LEAST}; train longer, or set "
@@ -107,6 +110,19 @@ def reach(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
     )  # fmt: skip
     picture = reach_png(hours, losses, wanted.target, fits)
     return Found(value=value, files={"png": picture}, of=f"{wanted.target:g}")
+
+
+def whole_curve(storage: Storage, record: RunRecord) -> list[np.ndarray]:
+    """Hours, losses and epochs of the validations of a run, and before it of the runs of the same
+    job that it goes on from: its weights cost their hours too."""
+    line, _ = lineage(storage, record)
+    own = list(takewhile(lambda one: one.name == record.name, line))[::-1]
+    parts, spent, passed = [], 0.0, 0.0
+    for one in own:
+        hours, losses, epochs = validations(storage, one.id, "loss", "epoch")
+        parts.append((hours + spent, losses, epochs + passed))
+        spent, passed = spent + one.train_seconds / 3600, passed + one.epochs
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def fitted(hours: Sequence[float] | np.ndarray, losses: Sequence[float] | np.ndarray) -> Fit:
