@@ -90,7 +90,7 @@ function metricScale([best, limit]) {
 function metricAxis(extra = {}) {
   return {
     title: `${DATA.metric} (validation)`,
-    format: DATA.metric === "error" ? ".0%" : "~g",
+    format: DATA.metric === "error" ? ".3~p" : "~g",
     ...extra,
   };
 }
