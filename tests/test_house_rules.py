@@ -18,8 +18,8 @@ sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 s
 sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
 plan shards datasets prepare cache loader metrics evaluate worker optimizer checkpoint estimate
 recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curve_lines
-curves curve_pictures study captions survey surveyor listing lineage validations starting findings report
-publish finished
+curves curve_pictures study captions survey surveyor listing lineage validations starting findings
+report publish finished
 gallery.codes gallery.epochs gallery.paths gallery.steps gallery.windows gallery.plane
 gallery.draws gallery.race gallery
 study_stats study_view study_answer study_header study_rows study_page
