@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }  # fmt: skip
     latent = job.model.latent  # type: ignore[union-attr]
     costs = FaultCosts(
-        setting=f"{options.steps} steps of {job.train.batch_size} on MNIST, T = "
+        setting=f"{options.steps:,} steps of {job.train.batch_size} on MNIST, T = "
                 f"{options.glimpses}, {options.seeds} seeds",
         machine=machine(torch.device("cpu")),
         right=tuple(run.true for run in found["none"]),
