@@ -105,7 +105,7 @@ def test_a_run_that_was_killed_equals_the_straight_one_bit_for_bit(job):
 def test_two_workers_agree_with_one(job):
     one = job("1")
     outcome, home = run(one)
-    other, theirs = distributed(job("2"), 2)
+    [(other, theirs)] = distributed(job("2"), 2)
     if one.model.kind in STATISTICS:
         assert theirs[0] != losses(home)[0], "each worker has statistics of its own half"
         assert theirs == pytest.approx(losses(home), rel=0.2)
