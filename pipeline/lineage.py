@@ -5,6 +5,12 @@ from pipeline.records import RunRecord, read_record
 from pipeline.storage import Storage
 
 
+def started_from(record: RunRecord) -> str | None:
+    """The id of the run whose weights this one began with; None where it began afresh."""
+    start: str | None = (record.job.get("start") or {}).get("run")
+    return start
+
+
 def lineage(storage: Storage, record: RunRecord) -> tuple[list[RunRecord], str | None]:
     """``record``, the run that it started from, what that one started from, and so on.
 
@@ -12,7 +18,7 @@ def lineage(storage: Storage, record: RunRecord) -> tuple[list[RunRecord], str |
     last of the list began afresh.
     """
     line, known = [record], {record.id}
-    while (start := (line[-1].job.get("start") or {}).get("run")) and start not in known:
+    while (start := started_from(line[-1])) and start not in known:
         known.add(start)
         try:
             line.append(read_record(storage, start))

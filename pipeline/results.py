@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.errors import DataError
 from pipeline.fault_costs import FaultCosts, read_fault_costs
-from pipeline.lineage import lineage
+from pipeline.lineage import lineage, started_from
 from pipeline.listing import list_runs, read_optional
 from pipeline.manifest import Manifest
 from pipeline.records import RunRecord, read_record, run_path
@@ -124,13 +124,15 @@ def _answer(storage: Storage, item: Item, job: str, records: Sequence[RunRecord]
         options = "".join(f" --set {key}={value}" for key, value in item.where.items())
         command = f"python -m pipeline run jobs/{job}.yaml{options}"
         return Answer(job=job, found=f"{MISSING[item.missing]}: {command}")
-    record = max(fitting, key=lambda r: (_seen(storage, r), r.finished))
+    lines = [lineage(storage, record) for record in fitting]
+    line, lost = max(lines, key=lambda known: (_seen(known[0]), known[0][0].finished))
+    record = line[0]
     return Answer(
         job=job, found=SHOWS[item.show](storage, record), setting=_setting(record),
         data=_data(storage, record), run=record.id,
-        cost=_cost(storage, record),
+        cost=_cost(line, lost),
         page=f"{run_path(record.id)}/index.html",
-        seen=_seen(storage, record), finished=record.finished,
+        seen=_seen(line), finished=record.finished,
     )  # fmt: skip
 
 
@@ -153,25 +155,25 @@ def _setting(record: RunRecord) -> str:
     parts += [f"{key} {model[key]:g}" for key in WINDOW if model.get(key, 1.0) != 1.0]
     if train["precision"] != "float32":
         parts.append(train["precision"])
-    if start := (record.job.get("start") or {}).get("run"):
+    if start := started_from(record):
         parts.append(f"from {start}")
     return ", ".join(parts)
 
 
-def _cost(storage: Storage, record: RunRecord) -> str:
-    """Its own time and machine, and the time of all the runs before it whose weights it took."""
+def _cost(line: Sequence[RunRecord], lost: str | None) -> str:
+    """A run's time and machine, and the time of all the runs before it whose weights it took."""
+    record, *before = line
     place = f"{record.workers} × {record.device}, {record.machine}"
     own = f"{duration(record.train_seconds)} on {place}"
-    (_, *before), lost = lineage(storage, record)
     if lost:
         return f"{own}, after {lost}, whose time is not known here"
     spent = duration(sum(one.train_seconds for one in before))
     return f"{own}, after {spent} of the runs it goes on from" if before else own
 
 
-def _seen(storage: Storage, record: RunRecord) -> int:
-    """Training examples that its weights have seen, in the runs that it goes on from too."""
-    return sum(one.examples_seen for one in lineage(storage, record)[0])
+def _seen(line: Sequence[RunRecord]) -> int:
+    """Training examples that the weights have seen, in the runs that they come from too."""
+    return sum(one.examples_seen for one in line)
 
 
 def _data(storage: Storage, record: RunRecord) -> str:
