@@ -184,8 +184,7 @@ def _show(value: Any) -> str:
 
 def key_paths() -> list[str]:
     """Every key path that a job file may have, from the schema."""
-    schema = job_schema()
-    found: set[str] = set()
+    schema, found = job_schema(), set[str]()
 
     def visit(part: Any, path: str) -> None:
         if "$ref" in part:
@@ -205,11 +204,12 @@ def _nearest(path: str) -> str:
     """The key path that was most likely meant."""
     known = key_paths()
     section, _, last = path.rpartition(".")
+    if path in known:
+        return f"another kind of {section} has it; leave it out, or choose that kind"
     siblings = {p.rpartition(".")[2]: p for p in known if p.rpartition(".")[0] == section}
     elsewhere = {p.rpartition(".")[2]: p for p in reversed(known)}
     for names in (siblings, elsewhere):
-        near = difflib.get_close_matches(last, names, 1, 0.6)
-        if near:
+        if near := difflib.get_close_matches(last, names, 1, 0.6):
             return f"did you mean {names[near[0]]}?"
     initials = "".join(word[0] for word in last.split("_") if word)
     if initials in siblings:

@@ -78,6 +78,7 @@ def test_the_schema_on_disk_is_the_one_of_the_types():
     [
         ("train.learning_rate=1.0", "train.learning_rate: unknown key; did you mean train.lr?"),
         ("batch_size=3", "batch_size: unknown key; did you mean train.batch_size?"),
+        ("model.glimpses=3", "model.glimpses: unknown key; another kind of model has it"),
         ("data.binarization=grey", "unknown key; did you mean data.binarisation?"),
         ("train.lr=1e-3", "train.lr: expected number, found the text '1e-3'; YAML reads 1e-3 as "
          "text: write 1.0e-3"),
