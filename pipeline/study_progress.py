@@ -39,6 +39,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         self.study.home.write(STUDY_JOB, dump_job(self.study.job).encode())
+        self._write_start()  # at once: a start that is killed before the first page counts too
         self._stage = self.terminal.stage("search")
         self._advance = self._stage.__enter__()
         self._thread.start()
@@ -106,10 +107,13 @@ class Progress:
                 log.warning("%s; trial %d is shown without pictures", fault, trial.number)
 
     def _write(self) -> None:
-        home, study = self.study.home, self.study
-        seconds = time.monotonic() - study.began
-        home.write(self.start, to_json(Start(started=self.started, seconds=seconds)))
+        study = self.study
+        self._write_start()
         write_exports(study.storage, study.id, study.job, list(self.trials.values()))
         write_study_page(study.storage, study.id)
         if self._over.is_set():
             write_storage_page(study.storage)
+
+    def _write_start(self) -> None:
+        seconds = time.monotonic() - self.study.began
+        self.study.home.write(self.start, to_json(Start(started=self.started, seconds=seconds)))

@@ -4,12 +4,13 @@ Where namespaces cannot be made (no root), the nodes are Ray nodes all the same,
 raylet, on the addresses of the loopback interface.
 """
 
+import random
 import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,13 +55,20 @@ def ip(*words: str) -> None:
 
 @contextmanager
 def net() -> Iterator[Net]:
-    """A bridge of its own, gone afterwards with all that hangs on it."""
-    made = Net(name=f"d{uuid.uuid4().hex[:6]}", subnet="10.213.77", separate=True)
+    """A bridge of its own, gone afterwards with all that hangs on it.
+
+    Its addresses are no other bridge's: of two with the same, one gets no answers, and a suite that
+    is killed leaves its bridge behind.
+    """
+    name = f"d{uuid.uuid4().hex[:6]}"
     try:
-        ip("link", "add", made.name, "type", "bridge")
+        ip("link", "add", name, "type", "bridge")
     except (OSError, subprocess.CalledProcessError):
         yield Net(name="", subnet="127.0.0", separate=False)
         return
+    taken = {at.address for some in psutil.net_if_addrs().values() for at in some}
+    free = [f"10.213.{n}" for n in range(1, 255) if f"10.213.{n}.1" not in taken]
+    made = Net(name=name, subnet=random.choice(free), separate=True)
     try:
         ip("addr", "add", f"{made.subnet}.1/24", "dev", made.name)
         ip("link", "set", made.name, "up")
@@ -105,9 +113,11 @@ class Nodes:
     def kill(self, address: str) -> None:
         """SIGKILL for everything that runs on a node."""
         process = self.running.pop(address)
-        family = [process, *psutil.Process(process.pid).children(recursive=True)]
-        for one in family:
-            one.kill()
+        with suppress(psutil.NoSuchProcess):  # it may have ended by itself, and says why in its log
+            for one in psutil.Process(process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+        process.kill()
         process.wait()
 
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,12 @@ from pipeline.job import Job
 from pipeline.job_file import check_job
 from pipeline.retrain_values import Start
 from pipeline.space import Search, corners, drawn
-from pipeline.study import study_id, trial_job
-from pipeline.study_run import check_models, check_space
-from tests.tiny import PLAIN
+from pipeline.study import read_starts, study_id, trial_job
+from pipeline.study_progress import Progress
+from pipeline.study_run import Study, check_models, check_space
+from pipeline.terminal import Terminal
+from pipeline.values import digest, to_plain
+from tests.tiny import PLAIN, prepared
 
 SPACE = {
     "model.steps": {"grid": [1, 2, 4]},
@@ -148,19 +152,26 @@ def test_a_study_is_named_by_what_its_trials_do_and_not_by_how_many_there_are():
     assert len({one, *others}) == 7
 
 
+def study(folder: Path, **search: object) -> Study:
+    plain = {**PLAIN, "storage": f"file://{folder}", "search": {"trials": 2, **search}}
+    job = check_job(plain, "tiny")
+    manifest, storage = prepared(job)
+    return Study(job, {digest(to_plain(job.data)): manifest}, storage)
+
+
 def test_models_that_measure_different_things_and_unknown_metrics_are_one_line(tmp_path):
-    from pipeline.study_run import Study
-    from pipeline.values import digest, to_plain
-    from tests.tiny import prepared
-
-    def study(**search: object) -> Study:
-        plain = {**PLAIN, "storage": f"file://{tmp_path}", "search": {"trials": 2, **search}}
-        job = check_job(plain, "tiny")
-        manifest, storage = prepared(job)
-        return Study(job, {digest(to_plain(job.data)): manifest}, storage)
-
     with pytest.raises(JobError, match=r"gaussian.*cannot be compared; search them in two"):
-        check_models(study(space={"model.likelihood": {"grid": ["bernoulli", "gaussian"]}}))
+        check_models(
+            study(tmp_path, space={"model.likelihood": {"grid": ["bernoulli", "gaussian"]}})
+        )
     with pytest.raises(JobError, match=r"search.metric: error is not measured by this model"):
-        check_models(study(space=SPACE, metric="error"))
-    check_models(study(space=SPACE, metric="kl"))
+        check_models(study(tmp_path, space=SPACE, metric="error"))
+    check_models(study(tmp_path, space=SPACE, metric="kl"))
+
+
+def test_a_start_counts_from_its_first_moment(tmp_path):
+    """One that is killed before it has written a page has still been one."""
+    for starts in (1, 2):
+        searched = study(tmp_path, space=SPACE)
+        with Progress(searched, {}, Terminal(quiet=True)):
+            assert len(read_starts(searched.home)) == starts
