@@ -7,6 +7,7 @@ storage or, by the tables that others left (``RESULTS.json``), of several.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -64,7 +65,8 @@ class Item:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Answer:
     """One run's part of a row; ``run`` is empty where there is none, ``page`` where that is in
-    another storage. ``seen``: training examples, each as often as it came."""
+    another storage. ``seen``: training examples, each as often as it came. ``score``: validation by
+    the run's own ``keep_best``, lower is better; None where that is "last" or was not written."""
 
     job: str
     found: str
@@ -74,7 +76,17 @@ class Answer:
     run: str = ""
     page: str = ""
     seen: int = 0
+    score: float | None = None
     finished: str = ""
+
+    def over(self, other: "Answer") -> bool:
+        """Whether this one answers rather than the other: by a run, by the better validation, and
+        where one of them has none, by the examples that it saw; of equals the newer."""
+        if bool(self.run) != bool(other.run):
+            return bool(self.run)
+        if self.score is not None and other.score is not None and self.score != other.score:
+            return self.score < other.score
+        return (self.seen, self.finished) > (other.seen, other.finished)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +115,7 @@ def read_items() -> tuple[Item, ...]:
 def rows(storage: Storage, items: Sequence[Item]) -> list[Row]:
     """Every item with what the storage's finished runs and searches say to it.
 
-    Of several runs of a job the one that has seen most examples answers, of those the newest.
+    Of several runs of a job one answers, as ``Answer.over`` says.
     """
     wanted = {job for item in items for job in item.jobs}
     complete = [one.id for one in list_runs(storage) if one.status == "complete"]
@@ -124,16 +136,29 @@ def _answer(storage: Storage, item: Item, job: str, records: Sequence[RunRecord]
         options = "".join(f" --set {key}={value}" for key, value in item.where.items())
         command = f"python -m pipeline run jobs/{job}.yaml{options}"
         return Answer(job=job, found=f"{MISSING[item.missing]}: {command}")
-    lines = [lineage(storage, record) for record in fitting]
-    line, lost = max(lines, key=lambda known: (_seen(known[0]), known[0][0].finished))
-    record = line[0]
+    return _best([_of_run(storage, item, record) for record in fitting])
+
+
+def _best(answers: Sequence[Answer]) -> Answer:
+    return reduce(lambda best, other: other if other.over(best) else best, answers)
+
+
+def _of_run(storage: Storage, item: Item, record: RunRecord) -> Answer:
+    line, lost = lineage(storage, record)
     return Answer(
-        job=job, found=SHOWS[item.show](storage, record), setting=_setting(record),
+        job=record.name, found=SHOWS[item.show](storage, record), setting=_setting(record),
         data=_data(storage, record), run=record.id,
         cost=_cost(line, lost),
         page=f"{run_path(record.id)}/index.html",
-        seen=_seen(line), finished=record.finished,
+        seen=sum(one.examples_seen for one in line),
+        score=_score(record), finished=record.finished,
     )  # fmt: skip
+
+
+def _score(record: RunRecord) -> float | None:
+    """What chose the run's weights; None for a run that kept its last, such as a GAN's."""
+    result, by = record.results["val"], record.job["train"].get("keep_best", "loss")
+    return {"loss": result.loss, "error": result.error}.get(by)
 
 
 def _fits(job: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
@@ -171,11 +196,6 @@ def _cost(line: Sequence[RunRecord], lost: str | None) -> str:
     return f"{own}, after {spent} of the runs it goes on from" if before else own
 
 
-def _seen(line: Sequence[RunRecord]) -> int:
-    """Training examples that the weights have seen, in the runs that they come from too."""
-    return sum(one.examples_seen for one in line)
-
-
 def _data(storage: Storage, record: RunRecord) -> str:
     data = read_optional(storage, f"{record.dataset}/manifest.json")
     if data is None:
@@ -208,13 +228,11 @@ def read_table(path: Path) -> Table:
 
 
 def joined(own: Sequence[Row], others: Sequence[Table]) -> list[Row]:
-    """The same rows; where a run of another table has seen more examples, or there is none here,
-    that one answers."""
+    """The same rows; where a run of another table is over the one here, that one answers."""
 
     def best(item: Item, answer: Answer) -> Answer:
         there = [a for one in others for a in one.answers.get(item.id, ()) if a.job == answer.job]
-        known = [answer, *(replace(a, page="") for a in there)]
-        return max(known, key=lambda a: (bool(a.run), a.seen, a.finished))
+        return _best([answer, *(replace(a, page="") for a in there)])
 
     return [
         Row(item=row.item, answers=tuple(best(row.item, answer) for answer in row.answers))

@@ -121,7 +121,7 @@ def test_data_that_are_a_part_of_a_set_are_called_one(made):
     assert "not JSON" in rows(storage, [item])[0].answers[0].data
 
 
-def test_the_longest_run_answers_and_one_with_other_values_where_they_are_asked_for(made):
+def test_of_equals_the_longest_run_answers_and_one_with_other_values_where_they_are_asked_for(made):
     storage, record = made
     longer = replace(record, id="mnist-0000000001", examples_seen=record.examples_seen + 1)
     job = {**record.job, "data": {**record.job["data"], "train": 7}}
@@ -136,6 +136,30 @@ def test_the_longest_run_answers_and_one_with_other_values_where_they_are_asked_
     assert nobody.found == (
         "not run yet: python -m pipeline run jobs/mnist.yaml --set data.train=8"
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([("loss", 2.0, 0.1), ("loss", 1.0, 0.3)], 1),  # the better validation
+        ([("error", 1.0, 0.3), ("error", 2.0, 0.1)], 1),  # by what chose the weights
+        ([("last", 1.0, 0.1), ("last", 2.0, 0.3)], 0),  # nothing chose: the longer run
+    ],
+)
+def test_the_run_of_the_better_validation_answers_even_if_it_was_shorter(made, values, found):
+    storage, record = made
+    ids = []
+    for number, (by, loss, error) in enumerate(values):
+        result = replace(record.results["val"], loss=loss, terms={"correct": 1 - error})
+        one = replace(
+            record, id=f"chosen-{number}", name="chosen", examples_seen=100 - number,
+            job=record.job | {"train": record.job["train"] | {"keep_best": by}},
+            results=record.results | {"val": result},
+        )  # fmt: skip
+        storage.write(f"{run_path(one.id)}/{RECORD}", to_json(one))
+        ids.append(one.id)
+    item = Item(id="1", what="x", jobs=("chosen",), show="time")
+    assert rows(storage, [item])[0].answers[0].run == ids[found]
 
 
 def test_a_run_that_goes_on_from_others_costs_their_time_too(made):
@@ -219,12 +243,13 @@ def test_a_table_of_another_storage_stands_beside_where_its_run_saw_more(made):
     storage, record = made
     item = Item(id="1", what="x", jobs=("mnist", "svhn", "cifar10"), show="bound")
     own = rows(storage, [item])
-    seen = own[0].answers[0].seen
+    seen, score = own[0].answers[0].seen, own[0].answers[0].score
     assert seen >= record.examples_seen
+    assert score is not None
 
-    def other(*answers: tuple[str, int]) -> Table:
+    def other(*answers: tuple[str, int], score: float | None = None) -> Table:
         return Table(answers={"1": tuple(
-            Answer(job=job, found="f", run=f"{job}-9", seen=n, page="runs/there.html")
+            Answer(job=job, found="f", run=f"{job}-9", seen=n, score=score, page="runs/there.html")
             for job, n in answers
         )})  # fmt: skip
 
@@ -233,8 +258,11 @@ def test_a_table_of_another_storage_stands_beside_where_its_run_saw_more(made):
         ("mnist", own[0].answers[0].run), ("svhn", "svhn-9"), ("cifar10", "")
     ]  # fmt: skip
     assert not row.answers[1].page
-    (row,) = joined(own, [other(("mnist", seen + 1))])
-    assert row.answers[0].run == "mnist-9"
+    for better in (other(("mnist", seen + 1)), other(("mnist", 1), score=score - 1)):
+        (row,) = joined(own, [better])
+        assert row.answers[0].run == "mnist-9"
+    (row,) = joined(own, [other(("mnist", seen + 1), score=score + 1)])
+    assert row.answers[0].run == own[0].answers[0].run
 
 
 def test_a_storages_table_says_in_another_storage_what_it_said_in_its_own(made, tmp_path):
@@ -262,7 +290,7 @@ def test_a_game_is_told_by_its_losses_and_by_what_a_classifier_makes_of_its_pict
     test = record.results["test"]
     terms = {"generator": 2.0, "discriminator_real": 0.4, "discriminator_fake": 0.5}
     game = replace(record, id="game-0000000001", name="game",
-                   results={"test": replace(test, terms=terms)})  # fmt: skip
+                   results=record.results | {"test": replace(test, terms=terms)})  # fmt: skip
     storage.write(f"{run_path(game.id)}/{RECORD}", to_json(game))
     item = Item(id="1", what="x", jobs=("game",), show="players_and_digits")
     losses = "generator 2.00, discriminator real 0.40, discriminator fake 0.50 nats; "
