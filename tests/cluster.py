@@ -87,6 +87,19 @@ def environment_of(folder: str, store: str) -> dict[str, str]:
     }
 
 
+def kill_family(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL for a process and all below it; it may have ended by itself."""
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    for one in (process, *family):
+        with suppress(psutil.NoSuchProcess):  # it ended with the one before it
+            one.kill()
+    process.wait()
+    psutil.wait_procs(family, timeout=30)
+
+
 @contextmanager
 def started(store: str) -> Iterator[Head]:
     """``ray start --head`` with token authentication; ended by its own processes alone."""
@@ -111,12 +124,7 @@ def started(store: str) -> Iterator[Head]:
             address = f"127.0.0.1:{ports['gcs']}"
             yield Head(dashboard, ports["metrics"], environment, store, address, Path(folder))
         finally:
-            family = psutil.Process(process.pid).children(recursive=True)
-            for one in (process, *family):
-                with suppress(psutil.NoSuchProcess):  # it ended with the one before it
-                    one.kill()
-            process.wait()
-            psutil.wait_procs(family, timeout=30)
+            kill_family(process)
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -10,13 +10,13 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from tests.cluster import BIN, ROOT, environment_of, free_port
+from tests.cluster import BIN, ROOT, environment_of, free_port, kill_family
 
 
 @dataclass
@@ -112,13 +112,7 @@ class Nodes:
 
     def kill(self, address: str) -> None:
         """SIGKILL for everything that runs on a node."""
-        process = self.running.pop(address)
-        with suppress(psutil.NoSuchProcess):  # it may have ended by itself, and says why in its log
-            for one in psutil.Process(process.pid).children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    one.kill()
-        process.kill()
-        process.wait()
+        kill_family(self.running.pop(address))
 
 
 @contextmanager

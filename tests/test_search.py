@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from pipeline.listing import read_attempts
 from pipeline.storage import Storage, open_storage
 from pipeline.study import TrialRecord, read_starts, read_study_job, read_trials
 from pipeline.tuning import Rule
-from tests.cluster import Head
+from tests.cluster import Head, kill_family
 
 ROOT = Path(__file__).parents[1]
 JOB: dict[str, Any] = {
@@ -88,15 +87,7 @@ class Searching:
     def end(self) -> None:
         """SIGKILL for the search and its whole cluster."""
         if self.process is not None:
-            try:
-                family = psutil.Process(self.process.pid).children(recursive=True)
-            except psutil.NoSuchProcess:
-                family = []
-            for one in (self.process, *family):
-                with suppress(psutil.NoSuchProcess):
-                    one.kill()
-            self.process.wait()
-            psutil.wait_procs(family, timeout=30)
+            kill_family(self.process)
 
     def tail(self) -> str:
         return (self.folder / "log").read_text()[-4000:]
