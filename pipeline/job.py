@@ -11,6 +11,7 @@ from draw_model import ModelConfig
 from pipeline.manifest import Manifest
 from pipeline.retrain_values import Retrain, Start
 from pipeline.sources import DataConfig
+from pipeline.sources.contract import READING
 from pipeline.space import Search
 from pipeline.values import STRICT, digest, to_plain
 
@@ -215,13 +216,12 @@ def run_id(job: Job, manifest: Manifest) -> str:
 
 def made_of(job: Job) -> dict[str, Any]:
     """All that decides a result beside the examples and the weights that training begins with."""
-    crop = crop_of(job)
+    data = to_plain(job.data)
     return {
         "format": FORMAT,
-        "binarisation": job.data.binarisation,
         "model": deciding("model", to_plain(job.model)),
         "train": deciding("train", to_plain(job.train)),
-        **({"crop": crop} if crop else {}),
+        **{name: data[name] for name in READING if data.get(name)},
     }
 
 

@@ -13,7 +13,7 @@ errors values wilson gate schedule retrain_values storage storage_file storage_s
 lease
 manifest records ending champion retrain_due retrain_manual
 fetch sources.contract sources.synthetic sources.mnist sources.fashion_mnist
-sources.binarised_mnist sources.canvas sources.cluttered sources.two_digits
+sources.binarised_mnist sources.affine sources.canvas sources.cluttered sources.two_digits
 sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 sources.quickdraw
 sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
 plan shards datasets prepare cache loader metrics evaluate worker optimizer checkpoint estimate

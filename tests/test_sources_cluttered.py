@@ -18,6 +18,7 @@ from pipeline.job_file import check_job
 from pipeline.loader import Loader, open_loader
 from pipeline.prepare import prepare
 from pipeline.sources import dataset_id
+from pipeline.sources.affine import Affine
 from pipeline.sources.canvas import in_turn, integers
 from pipeline.sources.cluttered import Cluttered
 from pipeline.sources.mnist import OFFICIAL, Mnist
@@ -191,6 +192,7 @@ def test_damaged_mnist_is_one_line_and_leaves_no_data_set(
         ({"patch": 29}, "patch: 29; takes 1 to 28"),
         ({"draws": 0}, "draws: 0; takes 1 or more"),
         ({"val": 0}, "val: 0; takes 1 or more"),
+        ({"affine": Affine()}, "affine: takes draws: fresh, not draws: 1; write null"),
         ({"validation_digits": 30_001}, "validation_digits: 30001; takes 1 to 30000"),
         ({"binarisation": "fixed"}, "binarisation: 'fixed'; known are grey"),
     ],

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from pipeline.sources.affine import CHANCES, GRAINS, Affine
 from pipeline.sources.canvas import (
     Digits,
     add,
@@ -38,7 +39,8 @@ class Cluttered:
 
     ``train`` pictures are made ``draws`` times, each time with other clutter and places. With
     ``fresh`` draws the shards have the digits alone, in a corner, and a training picture is strewn
-    anew whenever it is read: as the recipe's authors did, none is ever seen twice.
+    anew whenever it is read: as the recipe's authors did, none is ever seen twice. With ``affine``
+    its digit, not the clutter, is turned, sheared and scaled by chance before.
     ``validation_digits`` of the 60,000 training digits, chosen by ``seed``, make the val pictures,
     as digit and as clutter, and no others; test pictures are made of test digits only. The digits
     of a split take turns: each comes once before any comes twice.
@@ -55,6 +57,7 @@ class Cluttered:
     validation_digits: int = 5000
     seed: int = 0
     binarisation: Binarisation = "grey"
+    affine: Affine | None = None
 
     def __post_init__(self) -> None:
         check_settings(
@@ -70,6 +73,8 @@ class Cluttered:
         if not 1 <= self.patch <= SIDE:
             raise ValueError(f"patch: {self.patch}; takes 1 to {SIDE}")
         check_binarisation(self.binarisation)
+        if self.affine and self.draws != "fresh":
+            raise ValueError(f"affine: takes draws: fresh, not draws: {self.draws}; write null")
 
     def about(self) -> About:
         return About(
@@ -106,7 +111,12 @@ class Cluttered:
         def cut_from(which: np.ndarray) -> np.ndarray:
             return others(which, SIDE)[:, 0]
 
-        return _strewn(self, stored[:, 0, :SIDE, :SIDE], cut_from, draw(_below(self, count)))
+        digits, below = stored[:, 0, :SIDE, :SIDE], _below(self, count)
+        if self.affine is None:
+            return _strewn(self, digits, cut_from, draw(below))
+        drawn = draw(below + CHANCES * [GRAINS])
+        digits = self.affine(digits, drawn[:, -CHANCES:])
+        return _strewn(self, digits, cut_from, drawn[:, :-CHANCES])
 
 
 def _below(source: Cluttered, count: int) -> list[int]:

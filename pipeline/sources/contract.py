@@ -14,9 +14,10 @@ pixel anew at every step with its intensity as probability, ``threshold`` is int
 Example = tuple[np.ndarray, int]
 """uint8 (C, H, W), or (L,) ASCII codes for text, and its class."""
 
-READING = ("binarisation", "crop")
+READING = ("binarisation", "crop", "affine")
 """Settings that say how the shards are read, not what is in them. ``crop`` is the side of the
-square that a picture is cut to: anywhere in training, the middle in evaluation."""
+square that a picture is cut to: anywhere in training, the middle in evaluation. ``affine`` says
+how training pictures are turned, sheared and scaled; others are not."""
 
 
 Others = Callable[[np.ndarray, int], np.ndarray]
