@@ -17,13 +17,13 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.errors import DataError
 from pipeline.fault_costs import FaultCosts, read_fault_costs
-from pipeline.lineage import lineage, started_from
-from pipeline.listing import list_runs, read_optional
-from pipeline.manifest import Manifest
+from pipeline.lineage import lineage
+from pipeline.listing import list_runs
 from pipeline.records import RunRecord, read_record, run_path
-from pipeline.report import RESULTS, duration, render
+from pipeline.report import RESULTS, render
 from pipeline.results_shows import SHOWS
 from pipeline.results_studies import of_study
+from pipeline.results_words import cost, data, setting
 from pipeline.storage import Storage
 from pipeline.values import STRICT, from_json, to_json
 
@@ -31,10 +31,6 @@ ITEMS = Path(__file__).parent / "results.yaml"
 MARKDOWN = "RESULTS.md"
 TABLE = "RESULTS.json"
 """In the storage's root, as the page is: what the Markdown shows, for other storages' tables."""
-SKETCHES = 100_000
-"""Of the smallest category of Quick, Draw!"""
-WINDOW = ("window_sigma", "window_rate")
-"""Keys of a model that its row names where they are not 1."""
 MISSING = {
     "data": "its data is not at hand here and is fetched or put into DRAW_DATA by whoever runs",
     "": "not run yet",
@@ -140,8 +136,8 @@ def _answer(storage: Storage, item: Item, job: str, records: Sequence[RunRecord]
     best = _best([_standing(line) for line, _ in lines.values()])
     line, lost = lines[best.run]
     return replace(
-        best, found=SHOWS[item.show](storage, line[0]), setting=_setting(line[0]),
-        data=_data(storage, line[0]), cost=_cost(line, lost),
+        best, found=SHOWS[item.show](storage, line[0]), setting=setting(line[0]),
+        data=data(storage, line[0]), cost=cost(line, lost),
         page=f"{run_path(best.run)}/index.html",
     )  # fmt: skip
 
@@ -174,48 +170,6 @@ def _value(job: Mapping[str, Any], path: str) -> Any:
     for key in path.split("."):
         found = found.get(key) if isinstance(found, Mapping) else None
     return found
-
-
-def _setting(record: RunRecord) -> str:
-    model, train = record.job["model"], record.job["train"]
-    known = {"steps": "T", "hidden": "hidden", "latent": "z", "read_n": "read", "write_n": "write"}
-    parts = [f"{name} {model[key]}" for key, name in known.items() if model.get(key) is not None]
-    parts += [f"{record.epochs:g} epochs", f"batch {train['batch_size']}", f"lr {train['lr']:g}"]
-    parts += [f"{key} {model[key]:g}" for key in WINDOW if model.get(key, 1.0) != 1.0]
-    if train["precision"] != "float32":
-        parts.append(train["precision"])
-    if start := started_from(record):
-        parts.append(f"from {start}")
-    return ", ".join(parts)
-
-
-def _cost(line: Sequence[RunRecord], lost: str | None) -> str:
-    """A run's time and machine, and the time of all the runs before it whose weights it took."""
-    record, *before = line
-    place = f"{record.workers} × {record.device}, {record.machine}"
-    own = f"{duration(record.train_seconds)} on {place}"
-    if lost:
-        return f"{own}, after {lost}, whose time is not known here"
-    spent = duration(sum(one.train_seconds for one in before))
-    return f"{own}, after {spent} of the runs it goes on from" if before else own
-
-
-def _data(storage: Storage, record: RunRecord) -> str:
-    data = read_optional(storage, f"{record.dataset}/manifest.json")
-    if data is None:
-        return f"{record.dataset}: gone since"
-    try:
-        manifest = from_json(Manifest, data, storage.address(f"{record.dataset}/manifest.json"))
-    except DataError as fault:
-        return str(fault)
-    parts = [words for words in manifest.origin.split(", ") if words.startswith("a part")]
-    if manifest.name == "quickdraw" and sum(manifest.splits.values()) < SKETCHES * len(
-        manifest.classes
-    ):
-        parts = [f"a part: Google's files have {SKETCHES:,} and more of a category"]
-    if manifest.source.get("draws") == "fresh":
-        parts.append("with new clutter at every step")
-    return ", ".join([f"{manifest.splits['train']:,} {manifest.name}", *parts])
 
 
 def markdown(table: Sequence[Row], faults: FaultCosts | None) -> str:

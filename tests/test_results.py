@@ -117,6 +117,11 @@ def test_data_that_are_a_part_of_a_set_are_called_one(made):
     assert answer.data == "70 cluttered, with new clutter at every step"
     assert answer.setting.endswith(", from earlier-1")
     assert answer.cost.endswith(", after earlier-1, whose time is not known here")
+    moved = {"degrees": 10.0, "shear": 7.5, "scale": 0.1}
+    moving = replace(other, job=other.job | {"data": other.job["data"] | {"affine": moved}})
+    storage.write(f"{run_path(other.id)}/{RECORD}", to_json(moving))
+    told = rows(storage, [item])[0].answers[0].setting
+    assert told.endswith(", digits turned ± 10°, sheared ± 7.5°, scaled ± 10%")
     storage.write(f"{key}/manifest.json", b"{")
     assert "not JSON" in rows(storage, [item])[0].answers[0].data
 
