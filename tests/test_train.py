@@ -166,12 +166,17 @@ def _begin(rank, world, meeting, job, queue, _):
     dist.destroy_process_group()
 
 
+FORKS = multiprocessing.get_context("forkserver")
+"""Processes of their own, forked from one that has loaded what would take each of them seconds:
+torch's optimisers load the second at their first step."""
+FORKS.set_forkserver_preload(["pipeline.train", "torch._dynamo"])
+
+
 def distributed(job, world, bad_steps=(), act=_ddp):
-    queue = multiprocessing.get_context("spawn").SimpleQueue()
+    queue = FORKS.SimpleQueue()
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(
-            act, args=(world, f"{folder}/meeting", job, queue, bad_steps), nprocs=world, join=True
-        )
+        arguments = (world, f"{folder}/meeting", job, queue, bad_steps)
+        multiprocessing.start_processes(act, arguments, world, start_method="forkserver")
         answers = []
         while not queue.empty():
             answers.append(queue.get())
