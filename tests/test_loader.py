@@ -1,6 +1,5 @@
 """Batches: the same on any number of workers, from a cache that is never wrong."""
 
-import multiprocessing
 import os
 import signal
 import time
@@ -17,6 +16,7 @@ from pipeline.loader import Loader, Split
 from pipeline.prepare import prepare
 from pipeline.sources import Synthetic
 from pipeline.storage import open_storage
+from tests.forks import FORKS
 
 SOURCE = Synthetic(size=12, train=70, val=20, test=20)
 
@@ -180,11 +180,10 @@ def _fill(folder, url, id, ready, results):
 
 def test_two_processes_that_fill_a_cache_at_once_both_read_the_right_thing(tmp_path, shards):
     storage, manifest = shards
-    context = multiprocessing.get_context("spawn")
-    ready, results = context.Event(), context.Queue()
+    ready, results = FORKS.Event(), FORKS.Queue()
     folder = tmp_path / "shared"
     workers = [
-        context.Process(target=_fill, args=(folder, storage.url, manifest.id, ready, results))
+        FORKS.Process(target=_fill, args=(folder, storage.url, manifest.id, ready, results))
         for _ in range(2)
     ]
     for worker in workers:
@@ -200,11 +199,10 @@ def test_two_processes_that_fill_a_cache_at_once_both_read_the_right_thing(tmp_p
 
 def test_a_process_killed_while_filling_leaves_nothing_wrong(tmp_path, shards):
     storage, manifest = shards
-    context = multiprocessing.get_context("spawn")
-    ready, results = context.Event(), context.Queue()
+    ready, results = FORKS.Event(), FORKS.Queue()
     ready.set()
     folder = tmp_path / "killed"
-    worker = context.Process(target=_fill, args=(folder, storage.url, manifest.id, ready, results))
+    worker = FORKS.Process(target=_fill, args=(folder, storage.url, manifest.id, ready, results))
     worker.start()
     deadline = time.monotonic() + 60
     while not (folder.exists() and any(folder.glob("filling-*"))):

@@ -23,6 +23,7 @@ from pipeline.records import WEIGHTS
 from pipeline.retrain_values import Start
 from pipeline.train import Training, seeded_model, train
 from pipeline.worker import Worker
+from tests.forks import FORKS
 from tests.tiny import column, home_of, losses, prepared, root_of, same, tiny_job, weights
 
 
@@ -164,12 +165,6 @@ def _begin(rank, world, meeting, job, queue, _):
     training = Training(job, *prepared(job), Worker(rank=rank, world=world, local_rank=rank))
     queue.put(sha256(save(training.model.state_dict())).hexdigest())
     dist.destroy_process_group()
-
-
-FORKS = multiprocessing.get_context("forkserver")
-"""Processes of their own, forked from one that has loaded what would take each of them seconds:
-torch's optimisers load the second at their first step."""
-FORKS.set_forkserver_preload(["pipeline.train", "torch._dynamo"])
 
 
 def distributed(job, world, bad_steps=(), act=_ddp):

@@ -6,7 +6,6 @@ every tick is decided once, every champion has its record, and old checkpoints a
 """
 
 import argparse
-import multiprocessing
 import random
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from pipeline.records import CHECKPOINTS, run_path
 from pipeline.retrain import retrain
 from pipeline.storage import Storage, open_storage
 from pipeline.terminal import Terminal
+from tests.forks import FORKS
 
 MONDAY = 1_772_420_400.0  # 2026-03-02 03:00 UTC
 WEEK = 7 * 86400.0
@@ -44,13 +44,6 @@ JOB: dict[str, Any] = {
     "retrain": {"cron": "0 3 * * 1", "zone": "UTC", "new": ["data", "job"],
                 "retention": {"keep": KEEP, "delete": True}},
 }  # fmt: skip
-FORKS = multiprocessing.get_context("forkserver")
-"""Processes of their own, forked from one that has loaded what each of them would need seconds
-for: torch with what its optimisers load at their first step, and what draws curves."""
-FORKS.set_forkserver_preload(
-    ["pipeline.retrain", "torch._dynamo", "scipy.special", "pipeline.curves",
-     "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg"]
-)  # fmt: skip
 LEASE_S = 2.0
 
 
