@@ -117,7 +117,24 @@ def limit_gradients(loss: Tensor, windows: Sequence[Window], limit: float) -> No
         window.raw.register_hook(limited)
 
 
-def check_window(init: float, sigma: float, rate: float, limit: float | None = None) -> None:
+def too_narrow(windows: Sequence[Window], last: float) -> Tensor:
+    """What windows cost that close in too fast: Σ_t max(0, log s_t − log δ̃_t)², (B,).
+
+    s_t falls in equal steps from 1 at the first window to ``last`` at the last; δ̃ is a window's
+    side as a share of the image's (24). A window teaches nothing about what it does not see: one
+    that closed in on the wrong place has lost what it looked for, for good, and one that is wide
+    for longer can still be told.
+    """
+    cost: Tensor | float = 0.0
+    for share, window in zip(torch.linspace(1, last, len(windows)).tolist(), windows, strict=True):
+        assert window.raw is not None, "a layer placed it"
+        cost = cost + (log(share) - window.raw[:, 3]).clamp(min=0).square()
+    return torch.as_tensor(cost)
+
+
+def check_window(
+    init: float, sigma: float, rate: float, limit: float | None = None, last: float | None = None
+) -> None:
     """Raises ValueError, in one line, for values that no window layer can have."""
     if not (isfinite(init) and init >= 0):
         raise ValueError(f"window_init is {init}; write 0 or more")
@@ -127,6 +144,8 @@ def check_window(init: float, sigma: float, rate: float, limit: float | None = N
         raise ValueError(f"window_rate is {rate}; write a number above 0, as 0.1")
     if limit is not None and not (isfinite(limit) and limit > 0):
         raise ValueError(f"window_limit is {limit}; write a number of nats above 0, or null")
+    if last is not None and not 0 < last <= 1:
+        raise ValueError(f"zoom_to is {last}; write a share of the image's side, as 0.2, or null")
 
 
 class Attention(nn.Module):

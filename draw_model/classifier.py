@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from draw_model.attention import Attention, Window, check_window, limit_gradients
+from draw_model.attention import Attention, Window, check_window, limit_gradients, too_narrow
 from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms, dice
 from draw_model.gaussian import full_precision
 from draw_model.recurrent import LSTM
@@ -46,8 +46,10 @@ class ClassifierConfig:
     ``steps`` is T, ``hidden`` D, ``read_n`` N; defaults are the paper's (Table 3, cluttered MNIST).
     ``window_init``, ``window_sigma``, ``window_rate`` and ``learned_start`` as for DRAW: the first
     window spans about all of x. ``window_limit`` bounds the gradient of an example in the five
-    numbers of each of its windows (see ``limit_gradients``): without one, 8 windows are hard to
-    teach at rates that 4 bear.
+    numbers of each of its windows (see ``limit_gradients``). ``zoom_to`` makes windows close in
+    slowly in training: from the whole image in equal steps to this share of its side (see
+    ``too_narrow``); a window may be wider, and the last of 8 then still can be as narrow as it is
+    of use. Without it, 8 windows are hard to teach.
     """
 
     kind: Literal["classifier"] = "classifier"
@@ -58,6 +60,7 @@ class ClassifierConfig:
     window_sigma: float = 1.0
     window_rate: float = 1.0
     window_limit: float | None = None
+    zoom_to: float | None = None
     learned_start: bool = True
 
     def __post_init__(self) -> None:
@@ -65,7 +68,7 @@ class ClassifierConfig:
         for name, least in (("steps", 1), ("hidden", 1), ("read_n", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; write {least} or more")
-        limits = self.window_rate, self.window_limit
+        limits = self.window_rate, self.window_limit, self.zoom_to
         check_window(self.window_init, self.window_sigma, *limits)
 
 
@@ -96,12 +99,18 @@ class Classifier(Model):
         return dice(self.classes)
 
     def forward(self, batch: Batch) -> Terms:
-        """``loss`` (B,) is −log p(y | x) in nats, ``correct`` (B,) 1 where the answer is y."""
+        """``loss`` (B,) is −log p(y | x) in nats, ``correct`` (B,) 1 where the answer is y.
+
+        With ``zoom_to`` there is ``narrow`` (B,), which ``loss`` includes in training alone.
+        """
         hidden, windows = zip(*self._look(batch.x), strict=True)
         loss, correct = answers(self.answer(hidden[-1]), batch.y)
         if self.config.window_limit is not None:
             limit_gradients(loss, windows, self.config.window_limit)
-        return {"loss": loss, "correct": correct}
+        if self.config.zoom_to is None:
+            return {"loss": loss, "correct": correct}
+        narrow = too_narrow(windows, self.config.zoom_to)
+        return {"loss": loss + narrow * self.training, "correct": correct, "narrow": narrow}
 
     def classify(self, batch: Batch) -> Tensor:
         *_, (h, _) = self._look(batch.x)

@@ -194,7 +194,7 @@ class Job:
 FORMAT = 1
 """Raised when a change of the code changes what the same job trains."""
 ADDED: dict[str, dict[str, Any]] = {
-    "model": {"window_sigma": 1.0, "window_rate": 1.0, "window_limit": None},
+    "model": {"window_sigma": 1.0, "window_rate": 1.0, "window_limit": None, "zoom_to": None},
     "train": {"weight_decay": 0.0, "average": 0.0},
 }
 """Values that runs of this format first did without: where they change nothing they are left out

@@ -8,7 +8,7 @@ from pipeline.records import RECORD, RunRecord, read_record, run_path
 from pipeline.storage import Storage
 from pipeline.values import to_plain
 
-MAY_DIFFER = ("steps", "glimpses", "window_init", "window_sigma", "window_limit")
+MAY_DIFFER = ("steps", "glimpses", "window_init", "window_sigma", "window_limit", "zoom_to")
 """Fields of a model whose weights mean the same with any value of them."""
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from draw_model import Batch, Classifier, ClassifierConfig, build, from_plain
-from draw_model.attention import Window
+from draw_model.attention import Window, too_narrow, window_of
 from tests import reference_draw as reference
 from tests.pasted import digits, doubled, moved, nats, some, trained
 
@@ -114,6 +114,43 @@ def test_a_limit_knows_neither_the_weight_of_an_example_nor_its_company() -> Non
     assert not share[1].any()
 
 
+def test_windows_that_close_in_too_fast_cost_the_squares_of_what_is_missing() -> None:
+    model, plain = tiny(config=replace(TINY, zoom_to=0.4)), tiny()
+    batch = doubled(model.fake_batch(7))
+    sides: list[np.ndarray] = []
+
+    def listen(_reader: torch.nn.Module, _h: object, window: Window) -> None:
+        sides.append((window.n - 1) * window.delta.detach().numpy() / 5)  # of 6 pixels, 5 apart
+
+    with model.reader.register_forward_hook(listen):
+        terms = model(batch)
+    wanted = sum(
+        np.maximum(0, np.log(least / side)) ** 2
+        for least, side in zip((1, 0.7, 0.4), sides, strict=True)
+    )
+    assert (wanted > 0).any()
+    np.testing.assert_allclose(terms["narrow"].detach().numpy(), wanted, rtol=1e-6)
+    loss = plain(batch)["loss"]
+    torch.testing.assert_close(terms["loss"], loss + terms["narrow"], rtol=1e-12, atol=0)
+    model.eval()
+    assert torch.equal(model(batch)["loss"], loss)
+    torch.testing.assert_close(model(batch)["narrow"], terms["narrow"])
+
+
+def test_a_window_is_free_to_be_wide_and_a_narrow_one_is_told_to_widen() -> None:
+    raw = torch.zeros(3, 5, requires_grad=True)
+    with torch.no_grad():
+        raw[1, 3], raw[2, 3] = -1.0, 0.5  # log δ̃: e⁻¹, 1 and e^½ of the image's side
+    window = window_of(raw, 4, 10, 10)
+    cost = too_narrow([window, window], 0.5)
+    np.testing.assert_allclose(cost.tolist(), [0, 1 + (1 - log(2)) ** 2, 0], rtol=1e-6)
+    cost.sum().backward()
+    assert raw.grad is not None
+    assert raw.grad[1, 3] < 0
+    assert raw.grad.count_nonzero() == 1
+    assert too_narrow([window], 0.5).tolist() == [0, 1, 0]
+
+
 def test_untrained_model_costs_about_a_guess() -> None:
     torch.manual_seed(0)
     model = build(ClassifierConfig(steps=4, hidden=32), (1, 60, 60), classes=10)
@@ -178,6 +215,8 @@ def test_training_finds_digits_on_a_larger_canvas() -> None:
         ({"window_rate": 0.0}, "window_rate is 0.0; write a number above 0, as 0.1"),
         ({"window_rate": float("nan")}, "window_rate is nan; write a number above 0"),
         ({"window_limit": 0.0}, "window_limit is 0.0; write a number of nats above 0, or null"),
+        ({"zoom_to": 0.0}, "zoom_to is 0.0; write a share of the image's side, as 0.2, or null"),
+        ({"zoom_to": 1.1}, "zoom_to is 1.1; write a share"),
     ],
 )
 def test_impossible_values_are_named_in_one_line(values: dict, message: str) -> None:

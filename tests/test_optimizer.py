@@ -132,6 +132,10 @@ def test_values_that_came_later_are_no_part_of_an_id_where_they_change_nothing()
 
     known = id_with()
     assert known == "tiny-4f07f0d2aa"
-    for name, first, other in (("window_limit", None, 1.0), ("window_rate", 1.0, 0.1)):
+    for name, first, other in (
+        ("window_limit", None, 1.0),
+        ("window_rate", 1.0, 0.1),
+        ("zoom_to", None, 0.2),
+    ):
         assert id_with(**{name: first}) == known
         assert id_with(**{name: other}) != known
