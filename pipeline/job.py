@@ -196,6 +196,7 @@ FORMAT = 1
 ADDED: dict[str, dict[str, Any]] = {
     "model": {"window_sigma": 1.0, "window_rate": 1.0, "window_limit": None, "zoom_to": None},
     "train": {"weight_decay": 0.0, "average": 0.0},
+    "start": {"also": []},
 }
 """Values that runs of this format first did without: where they change nothing they are left out
 of the id, so that such a run keeps its own."""
@@ -210,7 +211,7 @@ def run_id(job: Job, manifest: Manifest) -> str:
     """
     identity = {"data": manifest.content, **made_of(job)}
     if job.start is not None:
-        identity["start"] = to_plain(job.start)
+        identity["start"] = deciding("start", to_plain(job.start))
     return f"{job.name}-{digest(identity)[:10]}"
 
 
@@ -226,7 +227,7 @@ def made_of(job: Job) -> dict[str, Any]:
 
 
 def deciding(section: str, plain: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a job's model or train section decides a result, as ids and comparisons know it."""
+    """What of a job's model, train or start section decides a result: ids, comparisons know it."""
     added = ADDED[section]
     return {
         name: value

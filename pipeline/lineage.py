@@ -5,23 +5,30 @@ from pipeline.records import RunRecord, read_record
 from pipeline.storage import Storage
 
 
-def started_from(record: RunRecord) -> str | None:
-    """The id of the run whose weights this one began with; None where it began afresh."""
-    start: str | None = (record.job.get("start") or {}).get("run")
-    return start
+def started_from(record: RunRecord) -> list[str]:
+    """The ids of the runs whose weights, or their mean, this one began with; none: afresh."""
+    start = record.job.get("start") or {}
+    first: str | None = start.get("run")
+    return [first, *(of["run"] for of in start.get("also", []))] if first else []
 
 
-def lineage(storage: Storage, record: RunRecord) -> tuple[list[RunRecord], str | None]:
-    """``record``, the run that it started from, what that one started from, and so on.
+def lineage(
+    storage: Storage, record: RunRecord, *, first: bool = False
+) -> tuple[list[RunRecord], str | None]:
+    """``record``, the runs that it started from, what those started from, and so on, each once.
 
-    Second, the id of a run whose record is not there or not readable; None where all are: then the
-    last of the list began afresh.
+    ``first`` leaves out what other runs than the first put into a mean. Second, the id of a run
+    whose record is not there or not readable; None where all are: then all that began afresh is in
+    the list.
     """
-    line, known = [record], {record.id}
-    while (start := started_from(line[-1])) and start not in known:
-        known.add(start)
-        try:
-            line.append(read_record(storage, start))
-        except DataError:
-            return line, start
-    return line, None
+    line, known, lost = [record], {record.id}, None
+    for one in line:  # grows as it goes
+        for start in started_from(one)[: 1 if first else None]:
+            if start in known:
+                continue
+            known.add(start)
+            try:
+                line.append(read_record(storage, start))
+            except DataError:
+                lost = start
+    return line, lost

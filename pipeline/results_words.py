@@ -29,8 +29,8 @@ def setting(record: RunRecord) -> str:
     if affine := record.job["data"].get("affine"):
         moved = "digits turned ± {degrees:g}°, sheared ± {shear:g}°, scaled ± {scale:.0%}"
         parts.append(moved.format(**affine))
-    if start := started_from(record):
-        parts.append(f"from {start}")
+    if starts := started_from(record):
+        parts.append(f"from {'the mean of ' if len(starts) > 1 else ''}{' and '.join(starts)}")
     return ", ".join(parts)
 
 

@@ -1,34 +1,48 @@
-"""What a run begins with, if not with its seed alone: the published weights of another run."""
+"""What a run begins with, if not with its seed alone: the published weights of other runs."""
 
 from hashlib import sha256
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch import Tensor
 
 from draw_model import Model
 from pipeline.errors import DataError, JobError
 from pipeline.job import Job
 from pipeline.records import WEIGHTS, run_path
+from pipeline.retrain_values import Weights
 from pipeline.storage import Storage
 
 
 def begin(model: Model, job: Job, storage: Storage) -> Model:
     """The untrained model with the weights that the job's ``start`` names; as it is without one.
 
-    Raises DataError where they are not those that were named, JobError where they do not fit.
+    Of several runs it has the mean, of whole numbers (steps counted) the first run's. Raises
+    DataError where they are not those that were named, JobError where they do not fit.
     """
-    if job.start is None or job.start.run is None:
-        return model
-    key = f"{run_path(job.start.run)}/{WEIGHTS}"
+    states = [_read(model, job, storage, of) for of in job.start.weights] if job.start else []
+    if states:
+        model.load_state_dict({name: _mean([s[name] for s in states]) for name in states[0]})
+    return model
+
+
+def _mean(values: list[Tensor]) -> Tensor:
+    return torch.stack(values).mean(0) if values[0].is_floating_point() else values[0]
+
+
+def _read(model: Model, job: Job, storage: Storage, of: Weights) -> dict[str, Tensor]:
+    key = f"{run_path(of.run)}/{WEIGHTS}"
     data = storage.read(key)
     found = sha256(data).hexdigest()
-    if found != job.start.weights_sha256:
+    if found != of.weights_sha256:
         raise DataError(
             f"{storage.address(key)}: sha256 {found[:12]}…, start.weights_sha256 is "
-            f"{str(job.start.weights_sha256)[:12]}…; restore the weights, or start from others"
+            f"{str(of.weights_sha256)[:12]}…; restore the weights, or start from others"
         )
     try:
-        model.load_state_dict(load(data))
+        state = load(data)
+        model.load_state_dict(state)
     except SafetensorError as fault:
         raise DataError(f"{storage.address(key)}: not safetensors ({fault}); restore it") from None
     except RuntimeError:
@@ -36,4 +50,4 @@ def begin(model: Model, job: Job, storage: Storage) -> Model:
             f"{storage.address(key)}: the weights of another model than {job.name}'s; start from "
             "the seed (retrain.start: cold), or from a run of the same model"
         ) from None
-    return model
+    return state

@@ -18,6 +18,16 @@ Event = Literal["promotion", "keep", "refusal", "skip", "failure"]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
+class Weights:
+    """The published weights of a run."""
+
+    run: str
+    """Its id, the beginning of one, or the name of a job that has one finished run."""
+    weights_sha256: str | None = None
+    """As ``Start.weights_sha256``."""
+
+
+@dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Start:
     """What a run begins with beside its seed; part of its identity. Retraining writes it."""
 
@@ -27,12 +37,24 @@ class Start:
     weights_sha256: str | None = None
     """Of those weights; others are refused. Null takes those that the run has when this one begins,
     and names them in its records."""
+    also: list[Weights] = field(default_factory=list)
+    """Runs whose weights count as much as ``run``'s: the mean of all is what training begins with.
+    It is of use where all went on from one run (model soups, Wortsman et al. 2022)."""
     code: str = ""
     """The program's version, where a new one is reason enough to train anew."""
 
     def __post_init__(self) -> None:
         if self.run is None and self.weights_sha256 is not None:
             raise ValueError("weights_sha256 needs the run that they are of; give start.run too")
+        if self.run is None and self.also:
+            raise ValueError("also needs a run that it is beside; give start.run too")
+
+    @property
+    def weights(self) -> list[Weights]:
+        """All that the first weights are the mean of; empty where the seed draws them."""
+        if self.run is None:
+            return []
+        return [Weights(run=self.run, weights_sha256=self.weights_sha256), *self.also]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

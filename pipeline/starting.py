@@ -1,10 +1,11 @@
-"""Which run a job starts from, where it names one loosely."""
+"""Which runs a job starts from, where it names them loosely."""
 
 from dataclasses import replace
 
 from pipeline.errors import JobError, StorageError
 from pipeline.job import Job, deciding
 from pipeline.records import RECORD, RunRecord, read_record, run_path
+from pipeline.retrain_values import Weights
 from pipeline.storage import Storage
 from pipeline.values import to_plain
 
@@ -13,20 +14,25 @@ MAY_DIFFER = ("steps", "glimpses", "window_init", "window_sigma", "window_limit"
 
 
 def with_start(job: Job, storage: Storage) -> Job:
-    """The job with the whole id of the run that it starts from, and the sha256 of its weights.
+    """The job with the whole ids of the runs that it starts from, and the sha256 of their weights.
 
-    ``start.run`` is an id, the name of a job, or the beginning of an id; the last two mean a
+    A run's name is an id, the name of a job, or the beginning of an id; the last two mean a
     finished run that is not the job's own. Raises StorageError where there is none or more than
     one, DataError for an id of an unfinished one, JobError where its weights would mean something
     else in the job's model.
     """
     if job.start is None or job.start.run is None:
         return job
-    run = _meant(job.start.run, job.name, storage)
+    first, *also = (_found(job, of, storage) for of in job.start.weights)
+    start = replace(job.start, run=first.run, weights_sha256=first.weights_sha256, also=also)
+    return replace(job, start=start)
+
+
+def _found(job: Job, of: Weights, storage: Storage) -> Weights:
+    run = _meant(of.run, job.name, storage)
     record = read_record(storage, run)
     _check_model(job, record)
-    weights = job.start.weights_sha256 or record.weights_sha256
-    return replace(job, start=replace(job.start, run=run, weights_sha256=weights))
+    return Weights(run=run, weights_sha256=of.weights_sha256 or record.weights_sha256)
 
 
 def _meant(wanted: str, own: str, storage: Storage) -> str:

@@ -155,7 +155,7 @@ def study_id(job: Job, contents: Sequence[str]) -> str:
         "search": search,
     }
     if job.start is not None:
-        identity["start"] = plain["start"]
+        identity["start"] = deciding("start", plain["start"])
     return f"{job.name}-{digest(identity)[:10]}"
 
 

@@ -225,7 +225,8 @@ def test_a_run_starts_from_another_that_is_named_loosely_and_records_which_weigh
     code, value, _ = call(*again, "--set", "start.run=tiny")
     assert code == 0
     start = value["job"]["start"]
-    assert start == {"run": first["id"], "weights_sha256": first["weights_sha256"], "code": ""}
+    weights = first["weights_sha256"]
+    assert start == {"run": first["id"], "weights_sha256": weights, "also": [], "code": ""}
     named = call(*again, "--set", f"start.run={first['id']}")[1]
     assert (named["already"], named["id"]) == (True, value["id"])
     code, fault, _ = call(*again, "--set", "start.run=tiny", "--set", "model.window_rate=0.5")

@@ -115,7 +115,7 @@ def reach(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
 def whole_curve(storage: Storage, record: RunRecord) -> list[np.ndarray]:
     """Hours, losses and epochs of the validations of a run, and before it of the runs of the same
     job that it goes on from, as far as they are there: its weights cost their hours too."""
-    line, _ = lineage(storage, record)
+    line, _ = lineage(storage, record, first=True)
     own = list(takewhile(lambda one: one.name == record.name, line))[::-1]
     parts, spent, passed = [], 0.0, 0.0
     for one in own:
