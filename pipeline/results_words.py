@@ -13,8 +13,8 @@ from pipeline.values import from_json
 
 SKETCHES = 100_000
 """Of the smallest category of Quick, Draw!"""
-WINDOW = ("window_sigma", "window_rate")
-"""Keys of a model that its row names where they are not 1."""
+WINDOW = ("window_sigma", "window_rate", "zoom_to")
+"""Keys of a model that its row names where they are neither 1 nor null."""
 
 
 def setting(record: RunRecord) -> str:
@@ -23,7 +23,7 @@ def setting(record: RunRecord) -> str:
     known = {"steps": "T", "hidden": "hidden", "latent": "z", "read_n": "read", "write_n": "write"}
     parts = [f"{name} {model[key]}" for key, name in known.items() if model.get(key) is not None]
     parts += [f"{record.epochs:g} epochs", f"batch {train['batch_size']}", f"lr {train['lr']:g}"]
-    parts += [f"{key} {model[key]:g}" for key in WINDOW if model.get(key, 1.0) != 1.0]
+    parts += [f"{key} {model[key]:g}" for key in WINDOW if (model.get(key) or 1.0) != 1.0]
     if train["precision"] != "float32":
         parts.append(train["precision"])
     if affine := record.job["data"].get("affine"):

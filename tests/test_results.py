@@ -118,10 +118,18 @@ def test_data_that_are_a_part_of_a_set_are_called_one(made):
     assert answer.setting.endswith(", from earlier-1")
     assert answer.cost.endswith(", after earlier-1, whose time is not known here")
     moved = {"degrees": 10.0, "shear": 7.5, "scale": 0.1}
-    moving = replace(other, job=other.job | {"data": other.job["data"] | {"affine": moved}})
+    job = other.job | {
+        "data": other.job["data"] | {"affine": moved},
+        "model": other.job["model"] | {"zoom_to": 0.2},
+        "start": {"run": "a-1", "also": [{"run": "b-2"}]},
+    }
+    moving = replace(other, job=job)
     storage.write(f"{run_path(other.id)}/{RECORD}", to_json(moving))
     told = rows(storage, [item])[0].answers[0].setting
-    assert told.endswith(", digits turned ± 10°, sheared ± 7.5°, scaled ± 10%")
+    assert ", zoom_to 0.2" in told
+    assert told.endswith(
+        ", digits turned ± 10°, sheared ± 7.5°, scaled ± 10%, from the mean of a-1 and b-2"
+    )
     storage.write(f"{key}/manifest.json", b"{")
     assert "not JSON" in rows(storage, [item])[0].answers[0].data
 
