@@ -67,12 +67,15 @@ def figures(tables: Tables) -> dict[str, str]:
 
 
 def curves_png(tables: Tables) -> bytes:
-    """The loss and its parts side by side, for a folder of pictures; b"" without any loss."""
+    """The loss, its parts and right answers, as far as there are any, side by side; b"" if not."""
     with mpl.rc_context(style("#303438")):
-        figure = Figure(figsize=(10.0, 3.4), dpi=120, facecolor="white")
-        left, right = figure.subfigures(1, 2, squeeze=False)[0]
-        if not (_loss(left, tables) | _parts(right, tables)):
+        draws = [draw for draw in (_loss, _parts, _right) if draw(Figure(), tables)]
+        if not draws:
             return b""
+        figure = Figure(figsize=(5.0 * len(draws), 3.4), dpi=120, facecolor="white")
+        places = figure.subfigures(1, len(draws), squeeze=False)[0]
+        for draw, place in zip(draws, places, strict=True):
+            draw(place, tables)
         out = BytesIO()
         figure.savefig(out, format="png", metadata={"Software": None})
         return out.getvalue()
@@ -192,8 +195,10 @@ def _stacked(wanted: Mapping[str, str]) -> "_Draw":
 
 _Draw = Callable[[FigureBase, Tables], bool]
 _parts = _together("nats per image", {"reconstruction": "reconstruction", "kl": "KL"})
+_right = _together("share of training examples", {"correct": "right answers"})
 _FIGURES: dict[str, _Draw] = {
     "Loss": _loss,
+    "Right answers": _right,
     "Reconstruction and KL": _parts,
     "Costs of the discriminator (real, made) and the generator": _together(
         "nats per image",

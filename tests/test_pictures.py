@@ -229,6 +229,17 @@ def test_the_costs_and_right_answers_of_a_gans_players_are_drawn() -> None:
     assert "share of pictures" in drawn["Right answers of the discriminator"]
 
 
+def test_right_answers_have_a_curve_and_no_place_is_left_empty() -> None:
+    plain = training(100)
+    answered = training(100, correct=[0.5] * 100)
+    drawn = curves.figures({"train": answered})
+    assert "share of training examples" in drawn["Right answers"]
+    assert "Right answers" not in curves.figures({"train": plain})
+    sizes = [Image.open(BytesIO(curves.curves_png({"train": t}))).size for t in (plain, answered)]
+    assert sizes[0][0] == 600
+    assert sizes[1][0] == 1200
+
+
 def test_curves_without_finite_values_are_not_drawn() -> None:
     nothing = training(loss=[float("nan")] * 100, kl=[None] * 100, kl_per_step=[[]] * 100)
     assert curves.figures({"train": nothing}) == {}
