@@ -107,10 +107,11 @@ class Classifier(Model):
         loss, correct = answers(self.answer(hidden[-1]), batch.y)
         if self.config.window_limit is not None:
             limit_gradients(loss, windows, self.config.window_limit)
-        if self.config.zoom_to is None:
-            return {"loss": loss, "correct": correct}
-        narrow = too_narrow(windows, self.config.zoom_to)
-        return {"loss": loss + narrow * self.training, "correct": correct, "narrow": narrow}
+        terms = {"loss": loss, "correct": correct}
+        if self.config.zoom_to is not None:
+            terms["narrow"] = too_narrow(windows, self.config.zoom_to)
+            terms["loss"] = loss + terms["narrow"] * self.training
+        return terms
 
     def classify(self, batch: Batch) -> Tensor:
         *_, (h, _) = self._look(batch.x)

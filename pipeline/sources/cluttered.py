@@ -112,11 +112,10 @@ class Cluttered:
             return others(which, SIDE)[:, 0]
 
         digits, below = stored[:, 0, :SIDE, :SIDE], _below(self, count)
-        if self.affine is None:
-            return _strewn(self, digits, cut_from, draw(below))
-        drawn = draw(below + CHANCES * [GRAINS])
-        digits = self.affine(digits, drawn[:, -CHANCES:])
-        return _strewn(self, digits, cut_from, drawn[:, :-CHANCES])
+        drawn = draw(below + (CHANCES * [GRAINS] if self.affine else []))
+        if self.affine:
+            digits = self.affine(digits, drawn[:, len(below) :])
+        return _strewn(self, digits, cut_from, drawn[:, : len(below)])
 
 
 def _below(source: Cluttered, count: int) -> list[int]:
