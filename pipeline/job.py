@@ -196,7 +196,7 @@ FORMAT = 1
 ADDED: dict[str, dict[str, Any]] = {
     "model": {"window_sigma": 1.0, "window_rate": 1.0, "window_limit": None, "zoom_to": None},
     "train": {"weight_decay": 0.0, "average": 0.0},
-    "start": {"also": []},
+    "start": {"also": [], "step": None},
 }
 """Values that runs of this format first did without: where they change nothing they are left out
 of the id, so that such a run keeps its own."""
@@ -229,6 +229,8 @@ def made_of(job: Job) -> dict[str, Any]:
 def deciding(section: str, plain: Mapping[str, Any]) -> dict[str, Any]:
     """What of a job's model, train or start section decides a result: ids, comparisons know it."""
     added = ADDED[section]
+    if plain.get("also"):  # each as the start that it would be alone
+        plain = {**plain, "also": [deciding(section, one) for one in plain["also"]]}
     return {
         name: value
         for name, value in plain.items()

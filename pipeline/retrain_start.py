@@ -1,4 +1,4 @@
-"""What a run begins with, if not with its seed alone: the published weights of other runs."""
+"""What a run begins with, if not with its seed alone: the weights of other runs."""
 
 from hashlib import sha256
 
@@ -8,6 +8,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from draw_model import Model
+from pipeline import checkpoint
 from pipeline.errors import DataError, JobError
 from pipeline.job import Job
 from pipeline.records import WEIGHTS, run_path
@@ -32,7 +33,8 @@ def _mean(values: list[Tensor]) -> Tensor:
 
 
 def _read(model: Model, job: Job, storage: Storage, of: Weights) -> dict[str, Tensor]:
-    key = f"{run_path(of.run)}/{WEIGHTS}"
+    file = WEIGHTS if of.step is None else f"{checkpoint.folder(of.step)}/{checkpoint.MODEL}"
+    key = f"{run_path(of.run)}/{file}"
     data = storage.read(key)
     found = sha256(data).hexdigest()
     if found != of.weights_sha256:

@@ -19,10 +19,12 @@ Event = Literal["promotion", "keep", "refusal", "skip", "failure"]
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)
 class Weights:
-    """The published weights of a run."""
+    """Weights of a run."""
 
     run: str
     """Its id, the beginning of one, or the name of a job that has one finished run."""
+    step: int | None = None
+    """As ``Start.step``."""
     weights_sha256: str | None = None
     """As ``Start.weights_sha256``."""
 
@@ -32,8 +34,11 @@ class Start:
     """What a run begins with beside its seed; part of its identity. Retraining writes it."""
 
     run: str | None = None
-    """The run whose published weights are the first ones, or the beginning of its id; null draws
-    them from the seed. The model has the same weights; its number of steps may differ."""
+    """The run whose weights are the first ones, or the beginning of its id; null draws them from
+    the seed. The model has the same weights; its number of steps may differ."""
+    step: int | None = None
+    """Of a checkpoint that it still has, the last one or one of ``keep_epochs``; null takes what it
+    published, the best by its validation. For a mean the last is the better choice."""
     weights_sha256: str | None = None
     """Of those weights; others are refused. Null takes those that the run has when this one begins,
     and names them in its records."""
@@ -46,6 +51,8 @@ class Start:
     def __post_init__(self) -> None:
         if self.run is None and self.weights_sha256 is not None:
             raise ValueError("weights_sha256 needs the run that they are of; give start.run too")
+        if self.run is None and self.step is not None:
+            raise ValueError("step needs the run that it is of; give start.run too")
         if self.run is None and self.also:
             raise ValueError("also needs a run that it is beside; give start.run too")
 
@@ -54,7 +61,8 @@ class Start:
         """All that the first weights are the mean of; empty where the seed draws them."""
         if self.run is None:
             return []
-        return [Weights(run=self.run, weights_sha256=self.weights_sha256), *self.also]
+        first = Weights(run=self.run, step=self.step, weights_sha256=self.weights_sha256)
+        return [first, *self.also]
 
 
 @dataclass(frozen=True, kw_only=True, config=CONFIG)

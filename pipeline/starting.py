@@ -1,7 +1,9 @@
 """Which runs a job starts from, where it names them loosely."""
 
 from dataclasses import replace
+from hashlib import sha256
 
+from pipeline import checkpoint
 from pipeline.errors import JobError, StorageError
 from pipeline.job import Job, deciding
 from pipeline.records import RECORD, RunRecord, read_record, run_path
@@ -18,8 +20,8 @@ def with_start(job: Job, storage: Storage) -> Job:
 
     A run's name is an id, the name of a job, or the beginning of an id; the last two mean a
     finished run that is not the job's own. Raises StorageError where there is none or more than
-    one, DataError for an id of an unfinished one, JobError where its weights would mean something
-    else in the job's model.
+    one, or no checkpoint at the step that is named; DataError for an id of an unfinished one,
+    JobError where its weights would mean something else in the job's model.
     """
     if job.start is None or job.start.run is None:
         return job
@@ -32,7 +34,19 @@ def _found(job: Job, of: Weights, storage: Storage) -> Weights:
     run = _meant(of.run, job.name, storage)
     record = read_record(storage, run)
     _check_model(job, record)
-    return Weights(run=run, weights_sha256=of.weights_sha256 or record.weights_sha256)
+    found = record.weights_sha256 if of.step is None else _of_step(storage, run, of.step)
+    return replace(of, run=run, weights_sha256=of.weights_sha256 or found)
+
+
+def _of_step(storage: Storage, run: str, step: int) -> str:
+    """The sha256 of the weights in a run's checkpoint."""
+    home = storage.below(run_path(run))
+    if step not in (there := checkpoint.steps(home)):
+        raise StorageError(
+            f"{home.address(checkpoint.folder(step))}: start.step {step} is no checkpoint; name "
+            f"one of: {', '.join(map(str, there)) or 'none'}"
+        )
+    return sha256(checkpoint.read(home, step)[checkpoint.MODEL]).hexdigest()
 
 
 def _meant(wanted: str, own: str, storage: Storage) -> str:

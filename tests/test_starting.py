@@ -3,12 +3,14 @@
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
+from pipeline import checkpoint
 from pipeline.errors import DataError, JobError, StorageError
 from pipeline.job import Job, run_id
 from pipeline.job_file import check_job
@@ -27,6 +29,8 @@ from tests.tiny import PLAIN, prepared, tiny_job
 GAN = {"kind": "dcgan", "noise": 4}
 ALONE = "further-aac24653c9"
 """As it was before a run could begin with several."""
+MEAN = "further-f7083e932e"
+"""As it was before a run could begin with a checkpoint."""
 
 
 @pytest.fixture
@@ -104,7 +108,44 @@ def test_names_become_ids_and_one_run_alone_keeps_the_id_that_it_had(tmp_path: P
     alone = replace(found, also=[])
     ids = {run_id(replace(job, start=one), manifest) for one in (None, alone, found)}
     assert len(ids) == 3
-    assert run_id(replace(job, start=Start(run="r", weights_sha256="a")), manifest) == ALONE
+    alone = Start(run="r", weights_sha256="a")
+    assert run_id(replace(job, start=alone), manifest) == ALONE
+    mean = replace(alone, also=[Weights(run="s", weights_sha256="b")])
+    assert run_id(replace(job, start=mean), manifest) == MEAN
+    other = replace(alone, also=[Weights(run="s", step=2, weights_sha256="b")])
+    assert run_id(replace(job, start=other), manifest) != MEAN
+    assert run_id(replace(job, start=replace(alone, step=2)), manifest) != ALONE
+
+
+def test_a_run_begins_with_a_checkpoint_that_is_still_there(tmp_path: Path) -> None:
+    job = tiny_job(
+        f"file://{tmp_path}/store",
+        train={"total_epochs": 3, "checkpoint_every_steps": 1, "keep_checkpoints": 2},
+    )
+    storage = open_storage(job.storage)
+    record = run(job, Terminal(quiet=True), without_ray=True).record
+    home = storage.below(run_path(record.id))
+    first, *_, last = there = checkpoint.steps(home)
+    assert first < last
+    states = {step: load(checkpoint.read(home, step)[checkpoint.MODEL]) for step in there}
+    manifest, _ = prepared(job)
+
+    def beginning(**start: Any) -> dict[str, Tensor]:
+        further = replace(job, name="further", start=Start(run=record.id, **start))
+        further = with_start(further, storage)
+        assert all(of.weights_sha256 for of in further.start.weights)
+        return begin(seeded_model(job, manifest), further, storage).state_dict()
+
+    for step in (first, last):
+        for name, value in beginning(step=step).items():
+            assert value.equal(states[step][name])
+    for name, value in beginning(step=last, also=[Weights(run=record.id, step=first)]).items():
+        torch.testing.assert_close(value, (states[first][name] + states[last][name]) / 2)
+    assert any(not states[first][name].equal(states[last][name]) for name in states[last])
+    with pytest.raises(StorageError, match=rf"start.step {last + 1} is no .* {last}$"):
+        beginning(step=last + 1)
+    with pytest.raises(ValueError, match=r"step needs the run that it is of; give start.run too"):
+        Start(step=1)
 
 
 def test_a_runs_line_has_each_of_its_parents_once(tmp_path: Path) -> None:

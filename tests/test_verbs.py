@@ -226,7 +226,9 @@ def test_a_run_starts_from_another_that_is_named_loosely_and_records_which_weigh
     assert code == 0
     start = value["job"]["start"]
     weights = first["weights_sha256"]
-    assert start == {"run": first["id"], "weights_sha256": weights, "also": [], "code": ""}
+    assert start == {
+        "run": first["id"], "step": None, "weights_sha256": weights, "also": [], "code": "",
+    }  # fmt: skip
     named = call(*again, "--set", f"start.run={first['id']}")[1]
     assert (named["already"], named["id"]) == (True, value["id"])
     code, fault, _ = call(*again, "--set", "start.run=tiny", "--set", "model.window_rate=0.5")
