@@ -63,10 +63,13 @@ VERBS = {
         arguments=(
             *RUN,
             (("names",), {"nargs": "*", "metavar": "MEASURE", "help":
-                          "importance, thousand, answers, against, classes, nearest, reach or "
-                          "text; default all that fit"}),
+                          "importance, thousand, answers, further, against, classes, nearest, "
+                          "reach or text; default all that fit"}),
             (("--split",), {"default": "test", "choices": ("train", "val", "test"),
-                            "help": "importance, answers, text: of which split"}),
+                            "help": "importance, answers, further, text: of which split"}),
+            (("--further",), {"type": int, "metavar": "N", "help":
+                              "further: answers to N pictures more than the split has, of the same "
+                              "digits in other places"}),
             (("--first",), {"type": int, "metavar": "N", "help":
                             "importance, answers, text: of the first N examples of the split"}),
             (("--samples",), {"type": int, "default": 50, "metavar": "K",

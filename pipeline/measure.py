@@ -19,6 +19,7 @@ from pipeline.measures.contract import (
     imagines,
     weighs,
 )
+from pipeline.measures.further import further
 from pipeline.measures.importance import importance
 from pipeline.measures.nearest import nearest
 from pipeline.measures.reach import reach
@@ -49,6 +50,12 @@ KINDS = {
         find=thousand, fits=lambda run: weighs(run.model), needs="a likelihood with latents"
     ),
     "answers": Kind(find=answers, fits=lambda run: classifies(run.model), needs="class answers"),
+    "further": Kind(
+        find=further,
+        fits=lambda run: classifies(run.model) and getattr(run.job.data, "endless", False),
+        needs="class answers to pictures that are made by chance", option="--further N",
+        asked=lambda wanted: wanted.further is not None,
+    ),
     "against": Kind(
         find=against, fits=lambda run: run.model.measure().likelihood != "adversarial",
         needs="a loss that orders models", option="--against RUN",

@@ -21,7 +21,7 @@ from pipeline.lineage import lineage
 from pipeline.listing import list_runs
 from pipeline.records import RunRecord, read_record, run_path
 from pipeline.report import RESULTS, render
-from pipeline.results_shows import SHOWS
+from pipeline.results_shows import SHOWS, further_error
 from pipeline.results_studies import of_study
 from pipeline.results_words import cost, data, setting
 from pipeline.storage import Storage
@@ -62,7 +62,8 @@ class Item:
 class Answer:
     """One run's part of a row; ``run`` is empty where there is none, ``page`` where that is in
     another storage. ``seen``: training examples, each as often as it came. ``score``: validation by
-    the run's own ``keep_best``, lower is better; None where that is "last" or was not written."""
+    the run's own ``keep_best``, lower is better, on further pictures where that was measured; None
+    where that is "last" or was not written."""
 
     job: str
     found: str
@@ -133,7 +134,7 @@ def _answer(storage: Storage, item: Item, job: str, records: Sequence[RunRecord]
         command = f"python -m pipeline run jobs/{job}.yaml{options}"
         return Answer(job=job, found=f"{MISSING[item.missing]}: {command}")
     lines = {record.id: lineage(storage, record) for record in fitting}
-    best = _best([_standing(line) for line, _ in lines.values()])
+    best = _best([_standing(storage, line) for line, _ in lines.values()])
     line, lost = lines[best.run]
     return replace(
         best, found=SHOWS[item.show](storage, line[0]), setting=setting(line[0]),
@@ -146,19 +147,23 @@ def _best(answers: Sequence[Answer]) -> Answer:
     return reduce(lambda best, other: other if other.over(best) else best, answers)
 
 
-def _standing(line: Sequence[RunRecord]) -> Answer:
+def _standing(storage: Storage, line: Sequence[RunRecord]) -> Answer:
     """What decides whether a run answers; what it says is read of that one alone."""
     record, seen = line[0], sum(one.examples_seen for one in line)
     return Answer(
-        job=record.name, found="", run=record.id, seen=seen, score=_score(record),
+        job=record.name, found="", run=record.id, seen=seen, score=_score(storage, record),
         finished=record.finished,
     )  # fmt: skip
 
 
-def _score(record: RunRecord) -> float | None:
-    """What chose the run's weights; None for a run that kept its last, such as a GAN's."""
+def _score(storage: Storage, record: RunRecord) -> float | None:
+    """What chose the run's weights; None for a run that kept its last, such as a GAN's.
+
+    An error on further validation pictures comes before the one that the choice has flattered.
+    """
     result, by = record.results["val"], record.job["train"].get("keep_best", "loss")
-    return {"loss": result.loss, "error": result.error}.get(by)
+    known = None if by == "loss" else further_error(storage, record, "val")
+    return {"loss": result.loss, "error": result.error}.get(by) if known is None else known
 
 
 def _fits(job: Mapping[str, Any], where: Mapping[str, Any]) -> bool:

@@ -41,6 +41,18 @@ def share(result: Result, *, right: bool) -> str:
     return f"{hits / result.examples:.2%} ({low:.2%} to {high:.2%}) {word}"
 
 
+def further_error(storage: Storage, record: RunRecord, split: str) -> float | None:
+    """The error on further pictures of a split, where it was measured: ``measures.further``."""
+    name = "further" if split == "test" else f"further-{split}"
+    known = read_findings(storage.below(run_path(record.id)))
+    return next((float(one.value["error"]) for one, _ in known if one.name == name), None)
+
+
+def _error(storage: Storage, record: RunRecord) -> str:
+    told = share(record.results["test"], right=False)
+    return "; ".join([told, *_told(storage, record, "further", ("further test error",))])
+
+
 def _train_right(storage: Storage, record: RunRecord) -> str:
     """Of the last epoch's training examples, each answered just before it was learnt from."""
     try:
@@ -95,18 +107,25 @@ def _found(
 ) -> str:
     """The findings of a kind, or the command for them; ``words`` if it is called otherwise.
     ``labels``: of those that are told, where not all are."""
+    told = _told(storage, record, kind, labels)
+    return "; ".join(told) or f"python -m pipeline measure {record.id} {words or kind}{options}"
+
+
+def _told(
+    storage: Storage, record: RunRecord, kind: str, labels: tuple[str, ...] = ()
+) -> list[str]:
+    """A text for each line of the findings of a kind; what is damaged says so."""
     home = storage.below(run_path(record.id))
     try:
         known = [finding for finding, _ in read_findings(home) if finding.name.startswith(kind)]
     except DataError as fault:
-        return str(fault)
-    told = [
+        return [str(fault)]
+    return [
         f"{label}: {text}"
         for finding in known
         for label, text in finding.rows
         if not labels or label in labels
     ]
-    return "; ".join(told) or f"python -m pipeline measure {record.id} {words or kind}{options}"
 
 
 def _thousand(storage: Storage, record: RunRecord) -> str:
@@ -137,7 +156,7 @@ def _players_and_digits(storage: Storage, record: RunRecord) -> str:
 SHOWS: dict[str, Callable[[Storage, RunRecord], str]] = {
     "bound": _bound,
     "right": lambda _, record: share(record.results["test"], right=True),
-    "error": lambda _, record: share(record.results["test"], right=False),
+    "error": _error,
     "error_and_time": lambda storage, record: (
         f"{share(record.results['test'], right=False)}, {_time(storage, record)}"
     ),

@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> Any:
     from pipeline.measure import measure as measure_run
     from pipeline.measures.contract import Wanted
 
-    for name in ("samples", "first", "count"):
+    for name in ("samples", "first", "count", "further"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise JobError(f"--{name} {value}: write 1 or more")
@@ -76,6 +76,7 @@ def measure(options: argparse.Namespace, terminal: Terminal) -> Any:
         against=opened(options.against),
         classifier=opened(options.classifier),
         target=options.target,
+        further=options.further,
     )
     finished = open_finished(storage, run_id)
     findings = measure_run(finished, wanted, options.names, terminal.stage)

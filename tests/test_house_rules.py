@@ -28,9 +28,9 @@ tuning
 study_progress search study_verbs retrain_check retrain_compare
 retrain_news retrain_hook retrain_retention retrain_page retrain schedule_render probe_nodes probe
 doctor measures measures.counts measures.matrix measures.cells measures.contract
-measures.importance measures.thousand measures.answers measures.against measures.classes
-measures.nearest measures.reach measures.text measure fault_costs results_shows results_studies
-results_words results
+measures.importance measures.thousand measures.answers measures.further measures.against
+measures.classes measures.nearest measures.reach measures.text measure fault_costs results_shows
+results_studies results_words results
 verbs run_verbs picture_verbs retrain_verbs commands
 """.split()  # noqa: SIM905
 """A module of pipeline/ imports, at its top, only from those before it."""

@@ -23,10 +23,11 @@ from pipeline.measures.nearest import search
 from pipeline.measures.reach import fitted, whole_curve
 from pipeline.measures.text import CHARACTERS, TEMPERATURES
 from pipeline.records import read_record
+from pipeline.sources.cluttered import Cluttered
 from pipeline.storage import open_storage
 from pipeline.validations import validations
 from pipeline.values import to_plain
-from tests.tiny import tiny_job
+from tests.tiny import prepared, tiny_job
 
 WHOLE = {"train": {"total_epochs": 1, "lr": 1e-3, "batch_size": 16}}
 MODELS = {
@@ -176,6 +177,33 @@ def test_answers_are_counted_one_by_one(opened) -> None:
     assert value.wrong == 20 - table.trace()
 
 
+def test_further_answers_are_those_to_a_larger_data_sets_last_pictures(opened, tmp_path) -> None:
+    finished = opened("cnn")
+    stored = finished.manifest.splits["test"]
+    larger = replace(finished.job.data, test=stored + 37)
+    job = replace(finished.job, data=larger, storage=f"file://{tmp_path}")
+    manifest, storage = prepared(job)
+    loader = open_loader(job, manifest, storage, "test", {})
+    assert loader.split.examples == stored + 37
+    said, true = [], []
+    with torch.no_grad():
+        for _, batch in batches(loader, finished.device):
+            said += finished.model.network(batch.x).argmax(1)[batch.mask].tolist()
+            true += batch.y[batch.mask].tolist()
+    table = np.zeros((10, 10), dtype=int)
+    np.add.at(table, (true[stored:], said[stored:]), 1)
+    value = found(finished, "further", further=37).value
+    assert value.confusion == table.tolist()
+    assert (value.examples, value.wrong) == (37, 37 - table.trace())
+    assert value.rows()[0][0] == "further test error"
+    other = found(finished, "further", further=37, split="val")
+    assert (other.of, other.value.split) == ("val", "val")
+    assert other.value.confusion != value.confusion
+    strewn = replace(finished, job=replace(finished.job, data=Cluttered(draws="fresh")))
+    with pytest.raises(JobError, match="made anew whenever they are read; write answers --split"):
+        found(strewn, "further", further=37, split="train")
+
+
 def test_two_classifiers_are_compared_example_by_example(opened) -> None:
     one, other = opened("cnn"), opened("other_cnn")
     value = found(one, "against", against=other).value
@@ -278,6 +306,9 @@ def test_bits_per_character_and_text_at_six_temperatures(opened) -> None:
      (["cnn", "--classifier", "cnn"], "makes no pictures that it could name"),
      (["draw", "--samples", "0"], "--samples 0: write 1 or more"),
      (["cnn", "reach"], "measure reach needs --target NATS"),
+     (["cnn", "further"], "measure further needs --further N"),
+     (["draw", "further", "--further", "9"], "measure further needs class answers to pictures"),
+     (["cnn", "further", "--further", "0"], "--further 0: write 1 or more"),
      (["dcgan", "reach", "--target", "1"], "measure reach needs a loss that falls, which dcgan-"),
      (["--seed", "1", "draw", "--samples", "0", "importance"], "--samples 0: write 1 or more"),
      (["cnn", "--seed", "1", "fast"], "'fast' is no measure; write some of importance, thousand")],

@@ -175,6 +175,33 @@ def test_the_run_of_the_better_validation_answers_even_if_it_was_shorter(made, v
     assert rows(storage, [item])[0].answers[0].run == ids[found]
 
 
+@pytest.mark.parametrize(
+    ("by", "found"),
+    [("error", 1), ("last", 1), ("loss", 0)],  # an error says nothing where a loss chose
+)
+def test_further_validation_pictures_come_before_those_that_chose_the_weights(made, by, found):
+    storage, record = made
+    for number, further in enumerate((0.5, 0.4)):
+        result = replace(record.results["val"], loss=1.0 + number, terms={"correct": 0.9})
+        one = replace(
+            record, id=f"{by}-further-{number}", name=f"{by}-further",
+            job=record.job | {"train": record.job["train"] | {"keep_best": by}},
+            results={"val": result, "test": result},
+        )  # fmt: skip
+        storage.write(f"{run_path(one.id)}/{RECORD}", to_json(one))
+        for split, name, error in (("val", "further-val", further), ("test", "further", 0.25)):
+            finding = Finding(
+                run=one.id, name=name, title="t", about="a", value={"error": error},
+                rows=[(f"further {split} error", f"{error:.2%}: of 8"), ("most often", "1 taken")],
+            )  # fmt: skip
+            storage.write(f"{run_path(one.id)}/measures/{name}.json", to_json(finding))
+    item = Item(id="1", what="x", jobs=(f"{by}-further",), show="error")
+    (answer,) = rows(storage, [item])[0].answers
+    assert answer.run == f"{by}-further-{found}"
+    assert answer.score == (1.0 if by == "loss" else 0.4)
+    assert answer.found.endswith(" error; further test error: 25.00%: of 8")
+
+
 def test_a_run_that_goes_on_from_others_costs_their_time_too(made):
     storage, record = made
 

@@ -1,11 +1,12 @@
 """How often a classifier is wrong, and which class it takes for which."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from pydantic.dataclasses import dataclass
 
 from pipeline.contact_sheet import png
+from pipeline.loader import Loader
 from pipeline.measures.contract import (
     Advance,
     Finished,
@@ -43,6 +44,17 @@ class Answers:
     high: float
     """Wilson's 95 % interval of the error."""
 
+    @classmethod
+    def of(cls, split: str, classes: tuple[str, ...], confusion: torch.Tensor) -> Self:
+        """Of a table (classes, classes) of counts, at least one."""
+        count = int(confusion.sum())
+        wrong = count - int(confusion.trace())
+        low, high = wilson(wrong, count)
+        return cls(
+            split=split, classes=classes, confusion=confusion.tolist(), examples=count,
+            wrong=wrong, error=wrong / count, low=low, high=high,
+        )  # fmt: skip
+
     def rows(self) -> list[tuple[str, str]]:
         pairs = [
             (count, self.classes[true], self.classes[said])
@@ -59,13 +71,22 @@ class Answers:
         ]
 
 
-@torch.no_grad()
 def answers(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
     """Error with Wilson's interval, and the confusion matrix."""
-    loader, names = finished.loader(wanted.split), finished.manifest.classes
-    count, kinds = examples(loader, wanted.first), len(names)
+    loader = finished.loader(wanted.split)
+    confusion = counted(finished, loader, wanted.first, advance)
+    value = Answers.of(wanted.split, finished.manifest.classes, confusion)
+    return Found(value=value, files=picture(value), of=unlike_default(wanted, draws=False))
+
+
+@torch.no_grad()
+def counted(
+    finished: Finished, loader: Loader, first: int | None, advance: Advance
+) -> torch.Tensor:
+    """How often each class (rows) was answered with each, of the first examples of a loader."""
+    count, kinds = examples(loader, first), len(finished.manifest.classes)
     table = torch.zeros(kinds * kinds, dtype=torch.int64)
-    for step, batch in batches(loader, finished.device, wanted.first):
+    for step, batch in batches(loader, finished.device, first):
         with finished.precision():
             scores = finished.model.classify(batch)
         assert scores is not None  # measured only where it classifies
@@ -73,13 +94,11 @@ def answers(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
         cells = batch.y * kinds + scores.argmax(1)  # (B,)
         table += torch.bincount(cells[batch.mask].cpu(), minlength=kinds * kinds)
         advance(min((step + 1) * loader.batch_size, count), count)
-    confusion = table.view(kinds, kinds)
-    wrong = count - int(confusion.trace())
-    low, high = wilson(wrong, count)
-    value = Answers(
-        split=wanted.split, classes=names, confusion=confusion.tolist(), examples=count,
-        wrong=wrong, error=wrong / count, low=low, high=high,
-    )  # fmt: skip
-    shown = kinds <= MOST_CLASSES
-    files = {"png": png(matrix(value.confusion, names))} if shown else {}
-    return Found(value=value, files=files, of=unlike_default(wanted, draws=False))
+    return table.view(kinds, kinds)
+
+
+def picture(value: Answers) -> dict[str, bytes]:
+    """The confusion matrix, of few enough classes, by its ending."""
+    if len(value.classes) > MOST_CLASSES:
+        return {}
+    return {"png": png(matrix(value.confusion, value.classes))}

@@ -31,6 +31,8 @@ class Wanted:
     classifier: Finished | None = None
     target: float | None = None
     """Nats an example."""
+    further: int | None = None
+    """Examples beyond the end of the split."""
 
 
 class Value(Protocol):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -46,6 +46,7 @@ class Cluttered:
     of a split take turns: each comes once before any comes twice.
     """
 
+    endless: ClassVar[bool] = True
     source: Literal["cluttered"] = "cluttered"
     size: int = 100
     distractors: int = 8

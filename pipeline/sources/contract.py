@@ -41,7 +41,10 @@ class About:
 
 
 class Source(Protocol):
-    """A frozen dataclass: its fields are the ``data:`` section of a job file."""
+    """A frozen dataclass: its fields are the ``data:`` section of a job file.
+
+    One that has ``endless`` makes examples of a split as far beyond its end as it is asked for.
+    """
 
     @property
     def source(self) -> str:

@@ -8,7 +8,7 @@ between processors does not reach the 8 bits of a pixel.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -100,6 +100,7 @@ STYLES: dict[int, tuple[tuple[Stroke, ...], ...]] = {
 class Synthetic:
     """Digits 0 to 9 drawn by code, with about the statistics of MNIST; ``size`` is the side."""
 
+    endless: ClassVar[bool] = True
     source: Literal["synthetic"] = "synthetic"
     size: int = 28
     train: int = 4096

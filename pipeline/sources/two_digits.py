@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class TwoDigits:
     turns, each once before any twice; the second is any other digit of the split.
     """
 
+    endless: ClassVar[bool] = True
     source: Literal["two_digits"] = "two_digits"
     size: int = 60
     train: int = 60_000
