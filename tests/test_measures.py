@@ -198,6 +198,8 @@ def test_further_answers_are_those_to_a_larger_data_sets_last_pictures(opened, t
     assert value.rows()[0][0] == "further test error"
     other = found(finished, "further", further=37, split="val")
     assert (other.of, other.value.split) == ("val", "val")
+    labels = ["further val error", "95 % interval (Wilson)", "most often"]
+    assert [label for label, _ in other.value.rows()] == labels
     assert other.value.confusion != value.confusion
     strewn = replace(finished, job=replace(finished.job, data=Cluttered(draws="fresh")))
     with pytest.raises(JobError, match="made anew whenever they are read; write answers --split"):

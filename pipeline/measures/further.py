@@ -31,8 +31,8 @@ class Further(Answers):
     )
 
     def rows(self) -> list[tuple[str, str]]:
-        return [(label.replace(self.split, f"further {self.split}"), text)
-                for label, text in super().rows()]  # fmt: skip
+        (label, error), *others = super().rows()
+        return [(f"further {label}", error), *others]
 
 
 class Beyond(Split):
