@@ -5,11 +5,14 @@ from pipeline.records import RunRecord, read_record
 from pipeline.storage import Storage
 
 
-def started_from(record: RunRecord) -> list[str]:
-    """The ids of the runs whose weights, or their mean, this one began with; none: afresh."""
+def started_from(record: RunRecord) -> list[tuple[str, int | None]]:
+    """The runs whose weights, or their mean, this one began with; none: afresh.
+
+    Of each its id and the step of the checkpoint, or None for what the run published.
+    """
     start = record.job.get("start") or {}
-    first: str | None = start.get("run")
-    return [first, *(of["run"] for of in start.get("also", []))] if first else []
+    all = [start, *start.get("also", [])] if start.get("run") else []
+    return [(of["run"], of.get("step")) for of in all]
 
 
 def lineage(
@@ -23,7 +26,7 @@ def lineage(
     """
     line, known, lost = [record], {record.id}, None
     for one in line:  # grows as it goes
-        for start in started_from(one)[: 1 if first else None]:
+        for start, _ in started_from(one)[: 1 if first else None]:
             if start in known:
                 continue
             known.add(start)

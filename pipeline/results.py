@@ -5,7 +5,7 @@ storage or, by the tables that others left (``RESULTS.json``), of several.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
 from functools import reduce
 from pathlib import Path
@@ -190,11 +190,15 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path}: {fault.strerror}; name a RESULTS.json") from None
 
 
-def joined(own: Sequence[Row], others: Sequence[Table]) -> list[Row]:
-    """The same rows; where a run of another table is over the one here, that one answers."""
+def joined(own: Sequence[Row], others: Sequence[Table], here: Collection[str] = ()) -> list[Row]:
+    """The same rows; where a run of another table is over the one here, that one answers.
+
+    ``here`` are the runs of this storage: what another table once said of them counts no more.
+    """
 
     def best(item: Item, answer: Answer) -> Answer:
-        there = [a for one in others for a in one.answers.get(item.id, ()) if a.job == answer.job]
+        told = (a for one in others for a in one.answers.get(item.id, ()))
+        there = [a for a in told if a.job == answer.job and a.run not in here]
         return _best([answer, *(replace(a, page="") for a in there)])
 
     return [
@@ -205,7 +209,7 @@ def joined(own: Sequence[Row], others: Sequence[Table]) -> list[Row]:
 
 def write_results(storage: Storage, others: Sequence[Table] = ()) -> list[Row]:
     """Writes page, Markdown and table into the storage's root; the rows that they show."""
-    table = joined(rows(storage, read_items()), others)
+    table = joined(rows(storage, read_items()), others, storage.folders("runs"))
     known = [read_fault_costs(storage), *(one.faults for one in others)]
     faults = next((costs for costs in known if costs), None)
     answers = {

@@ -30,7 +30,8 @@ def setting(record: RunRecord) -> str:
         moved = "digits turned ± {degrees:g}°, sheared ± {shear:g}°, scaled ± {scale:.0%}"
         parts.append(moved.format(**affine))
     if starts := started_from(record):
-        parts.append(f"from {'the mean of ' if len(starts) > 1 else ''}{' and '.join(starts)}")
+        named = [run + (f" at step {step:,}" if step else "") for run, step in starts]
+        parts.append(f"from {'the mean of ' if len(named) > 1 else ''}{' and '.join(named)}")
     return ", ".join(parts)
 
 

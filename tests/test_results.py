@@ -121,14 +121,15 @@ def test_data_that_are_a_part_of_a_set_are_called_one(made):
     job = other.job | {
         "data": other.job["data"] | {"affine": moved},
         "model": other.job["model"] | {"zoom_to": 0.2},
-        "start": {"run": "a-1", "also": [{"run": "b-2"}]},
+        "start": {"run": "a-1", "also": [{"run": "b-2", "step": 9000}]},
     }
     moving = replace(other, job=job)
     storage.write(f"{run_path(other.id)}/{RECORD}", to_json(moving))
     told = rows(storage, [item])[0].answers[0].setting
     assert ", zoom_to 0.2" in told
     assert told.endswith(
-        ", digits turned ± 10°, sheared ± 7.5°, scaled ± 10%, from the mean of a-1 and b-2"
+        ", digits turned ± 10°, sheared ± 7.5°, scaled ± 10%, "
+        "from the mean of a-1 and b-2 at step 9,000"
     )
     storage.write(f"{key}/manifest.json", b"{")
     assert "not JSON" in rows(storage, [item])[0].answers[0].data
@@ -302,6 +303,9 @@ def test_a_table_of_another_storage_stands_beside_where_its_run_saw_more(made):
         (row,) = joined(own, [better])
         assert row.answers[0].run == "mnist-9"
     (row,) = joined(own, [other(("mnist", seen + 1), score=score + 1)])
+    assert row.answers[0].run == own[0].answers[0].run
+    # Of a run that is here, too, an older table may say what was measured otherwise since.
+    (row,) = joined(own, [other(("mnist", 1), score=score - 1)], ["mnist-9"])
     assert row.answers[0].run == own[0].answers[0].run
 
 

@@ -162,7 +162,7 @@ def test_a_runs_line_has_each_of_its_parents_once(tmp_path: Path) -> None:
     after(2, 1)
     after(3, 1)
     last = after(4, 2, 3)
-    assert started_from(last) == ["line-2", "line-3"]
+    assert started_from(last) == [("line-2", None), ("line-3", None)]
     line, lost = lineage(storage, last)
     assert ([one.id for one in line], lost) == (["line-4", "line-2", "line-3", "line-1"], None)
     line, _ = lineage(storage, last, first=True)
