@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from pipeline.storage import Storage
+from pipeline.storage import NotFound, Storage
 from pipeline.values import STRICT, from_json
 
 MEASURES = "measures"
@@ -28,6 +28,15 @@ class Finding:
     """Label and text of each line of a table."""
     value: dict[str, Any]
     """The numbers themselves: the fields of the measure's own dataclass."""
+
+
+def read_finding(home: Storage, name: str) -> Finding | None:
+    """One finding in a run's folder, None if it was not made. Raises DataError if damaged."""
+    key = f"{MEASURES}/{name}.json"
+    try:
+        return from_json(Finding, home.read(key), home.address(key))
+    except NotFound:
+        return None
 
 
 def read_findings(home: Storage) -> list[tuple[Finding, dict[str, bytes]]]:

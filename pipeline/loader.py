@@ -186,13 +186,22 @@ def open_loader(
     ``batch_size`` is the job's if not given; ``first`` as in ``ShardCache.open``.
     """
     cache = ShardCache(cache_folder(), int(job.cluster.cache_gb * 1e9))
+    read = Split(cache, storage, manifest, split, first)
+    return loader_of(job, read, shapes, training=training, batch_size=batch_size)
+
+
+def loader_of(
+    job: Job, split: Split, shapes: Shapes, *, training: bool = False, batch_size: int | None = None
+) -> Loader:
+    """A loader of these examples as the job reads them."""
+    composer = getattr(job.data, "composer", None)
     return Loader(
-        Split(cache, storage, manifest, split, first),
+        split,
         batch_size=batch_size or job.train.batch_size,
         seed=job.train.seed,
         binarisation=job.data.binarisation,
         shapes=shapes,
         training=training,
         crop=crop_of(job),
-        compose=composer(split) if (composer := getattr(job.data, "composer", None)) else None,
+        compose=composer(split.name) if composer else None,
     )

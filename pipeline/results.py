@@ -162,7 +162,7 @@ def _score(storage: Storage, record: RunRecord) -> float | None:
     An error on further validation pictures comes before the one that the choice has flattered.
     """
     result, by = record.results["val"], record.job["train"].get("keep_best", "loss")
-    known = None if by == "loss" else further_error(storage, record, "val")
+    known = None if by == "loss" else further_error(storage, record)
     return {"loss": result.loss, "error": result.error}.get(by) if known is None else known
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pipeline.errors import DataError
-from pipeline.findings import read_findings
+from pipeline.findings import read_finding, read_findings
 from pipeline.listing import read_metrics
 from pipeline.measures.counts import wilson
 from pipeline.records import Result, RunRecord, run_path
@@ -41,11 +41,16 @@ def share(result: Result, *, right: bool) -> str:
     return f"{hits / result.examples:.2%} ({low:.2%} to {high:.2%}) {word}"
 
 
-def further_error(storage: Storage, record: RunRecord, split: str) -> float | None:
-    """The error on further pictures of a split, where it was measured: ``measures.further``."""
-    name = "further" if split == "test" else f"further-{split}"
-    known = read_findings(storage.below(run_path(record.id)))
-    return next((float(one.value["error"]) for one, _ in known if one.name == name), None)
+def further_error(storage: Storage, record: RunRecord) -> float | None:
+    """The error on further validation pictures, where it was measured: ``measures.further``.
+
+    A damaged finding is no measurement; the row of its run says what is wrong with it.
+    """
+    try:
+        finding = read_finding(storage.below(run_path(record.id)), "further-val")
+    except DataError:
+        return None
+    return float(finding.value["error"]) if finding else None
 
 
 def _error(storage: Storage, record: RunRecord) -> str:

@@ -49,12 +49,14 @@ class Start:
     """The program's version, where a new one is reason enough to train anew."""
 
     def __post_init__(self) -> None:
-        if self.run is None and self.weights_sha256 is not None:
-            raise ValueError("weights_sha256 needs the run that they are of; give start.run too")
-        if self.run is None and self.step is not None:
-            raise ValueError("step needs the run that it is of; give start.run too")
-        if self.run is None and self.also:
-            raise ValueError("also needs a run that it is beside; give start.run too")
+        needs = {
+            "weights_sha256": "the run that they are of",
+            "step": "the run that it is of",
+            "also": "a run that it is beside",
+        }
+        for name, needed in needs.items():
+            if self.run is None and getattr(self, name) not in (None, []):
+                raise ValueError(f"{name} needs {needed}; give start.run too")
 
     @property
     def weights(self) -> list[Weights]:

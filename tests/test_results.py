@@ -176,10 +176,8 @@ def test_the_run_of_the_better_validation_answers_even_if_it_was_shorter(made, v
     assert rows(storage, [item])[0].answers[0].run == ids[found]
 
 
-@pytest.mark.parametrize(
-    ("by", "found"),
-    [("error", 1), ("last", 1), ("loss", 0)],  # an error says nothing where a loss chose
-)
+# Where a loss chose the weights an error says nothing.
+@pytest.mark.parametrize(("by", "found"), [("error", 1), ("last", 1), ("loss", 0)])
 def test_further_validation_pictures_come_before_those_that_chose_the_weights(made, by, found):
     storage, record = made
     for number, further in enumerate((0.5, 0.4)):
@@ -201,6 +199,11 @@ def test_further_validation_pictures_come_before_those_that_chose_the_weights(ma
     assert answer.run == f"{by}-further-{found}"
     assert answer.score == (1.0 if by == "loss" else 0.4)
     assert answer.found.endswith(" error; further test error: 25.00%: of 8")
+    for number in (0, 1):
+        storage.write(f"{run_path(f'{by}-further-{number}')}/measures/further-val.json", b"{")
+    (answer,) = rows(storage, [item])[0].answers
+    assert answer.score == {"error": pytest.approx(0.1), "last": None, "loss": 1.0}[by]
+    assert "further-val.json: not JSON" in answer.found
 
 
 def test_a_run_that_goes_on_from_others_costs_their_time_too(made):

@@ -1,6 +1,6 @@
 """How often a classifier is wrong, and which class it takes for which."""
 
-from typing import ClassVar, Self
+from typing import ClassVar, TypeVar
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -44,17 +44,6 @@ class Answers:
     high: float
     """Wilson's 95 % interval of the error."""
 
-    @classmethod
-    def of(cls, split: str, classes: tuple[str, ...], confusion: torch.Tensor) -> Self:
-        """Of a table (classes, classes) of counts, at least one."""
-        count = int(confusion.sum())
-        wrong = count - int(confusion.trace())
-        low, high = wilson(wrong, count)
-        return cls(
-            split=split, classes=classes, confusion=confusion.tolist(), examples=count,
-            wrong=wrong, error=wrong / count, low=low, high=high,
-        )  # fmt: skip
-
     def rows(self) -> list[tuple[str, str]]:
         pairs = [
             (count, self.classes[true], self.classes[said])
@@ -71,20 +60,22 @@ class Answers:
         ]
 
 
+Kind = TypeVar("Kind", bound=Answers)
+
+
 def answers(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
     """Error with Wilson's interval, and the confusion matrix."""
-    loader = finished.loader(wanted.split)
-    confusion = counted(finished, loader, wanted.first, advance)
-    value = Answers.of(wanted.split, finished.manifest.classes, confusion)
+    value = counted(Answers, finished, finished.loader(wanted.split), wanted.first, advance)
     return Found(value=value, files=picture(value), of=unlike_default(wanted, draws=False))
 
 
 @torch.no_grad()
 def counted(
-    finished: Finished, loader: Loader, first: int | None, advance: Advance
-) -> torch.Tensor:
-    """How often each class (rows) was answered with each, of the first examples of a loader."""
-    count, kinds = examples(loader, first), len(finished.manifest.classes)
+    kind: type[Kind], finished: Finished, loader: Loader, first: int | None, advance: Advance
+) -> Kind:
+    """What the model answers to the first examples of a loader, at least one, counted."""
+    names = finished.manifest.classes
+    count, kinds = examples(loader, first), len(names)
     table = torch.zeros(kinds * kinds, dtype=torch.int64)
     for step, batch in batches(loader, finished.device, first):
         with finished.precision():
@@ -94,7 +85,13 @@ def counted(
         cells = batch.y * kinds + scores.argmax(1)  # (B,)
         table += torch.bincount(cells[batch.mask].cpu(), minlength=kinds * kinds)
         advance(min((step + 1) * loader.batch_size, count), count)
-    return table.view(kinds, kinds)
+    confusion = table.view(kinds, kinds)
+    wrong = count - int(confusion.trace())
+    low, high = wilson(wrong, count)
+    return kind(
+        split=loader.split.name, classes=names, confusion=confusion.tolist(), examples=count,
+        wrong=wrong, error=wrong / count, low=low, high=high,
+    )  # fmt: skip
 
 
 def picture(value: Answers) -> dict[str, bytes]:

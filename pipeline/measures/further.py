@@ -11,7 +11,7 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import JobError
-from pipeline.loader import Loader, Split
+from pipeline.loader import Split, loader_of
 from pipeline.manifest import Manifest
 from pipeline.measures.answers import Answers, counted, picture
 from pipeline.measures.contract import Advance, Finished, Found, Wanted
@@ -60,17 +60,12 @@ def further(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
     """
     job, split = finished.job, wanted.split
     assert wanted.further is not None  # measured only where it was named
-    stored = finished.loader(split)
-    if stored.compose is not None:
+    beyond = Beyond(job.data, finished.manifest, split, wanted.further)
+    loader = loader_of(job, beyond, finished.model.noise_shapes())
+    if loader.compose is not None:
         raise JobError(
             f"{finished.run}: its {split} pictures are made anew whenever they are read; write "
             f"answers --split {split}"
         )
-    loader = Loader(
-        Beyond(job.data, finished.manifest, split, wanted.further),
-        batch_size=stored.batch_size, seed=stored.seed, binarisation=stored.binarisation,
-        shapes=stored.shapes, training=False, crop=stored.crop,
-    )  # fmt: skip
-    confusion = counted(finished, loader, None, advance)
-    value = Further.of(split, finished.manifest.classes, confusion)
+    value = counted(Further, finished, loader, None, advance)
     return Found(value=value, files=picture(value), of="" if split == Wanted.split else split)
