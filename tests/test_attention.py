@@ -116,6 +116,24 @@ def test_exponent_is_right_away_from_variance_one_half(sigma: float) -> None:
         assert fall.item() == pytest.approx(np.exp(-(distance**2) / (2 * sigma**2)), rel=1e-9)
 
 
+def test_gradient_of_the_filters_is_that_of_the_plain_formula() -> None:
+    """By autograd's own operations, at windows inside, beside and beyond the image."""
+    torch.manual_seed(0)
+    pixels = torch.arange(30, dtype=torch.float64)
+    offsets = torch.arange(5, dtype=torch.float64) - 2
+    values = [14.5, -3.0, 33.0, 8.0], [3.0, 1.0, 2.0, 0.1], [1.0, 2.5, 0.7, 0.05]
+    places = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in values]
+    centre, delta, sigma = places
+    weights = torch.randn(4, 5, 30, dtype=torch.float64)
+    ours = torch.autograd.grad((filterbank(*places, offsets, pixels) * weights).sum(), places)
+    mu = centre[:, None] + offsets * delta[:, None]
+    plain = torch.softmax(-((pixels - mu[..., None]) ** 2) / (2 * sigma[:, None, None] ** 2), 2)
+    theirs = torch.autograd.grad((plain * weights).sum(), places)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    assert all((gradient != 0).all() for gradient in ours)
+    assert torch.autograd.gradcheck(lambda *p: filterbank(*p, offsets, pixels), places)
+
+
 def test_gamma_multiplies_reading_and_divides_writing() -> None:
     f_y = torch.softmax(torch.randn(2, 3, 5), 2)
     f_x = torch.softmax(torch.randn(2, 3, 6), 2)
