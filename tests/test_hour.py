@@ -1,0 +1,46 @@
+"""``jobs/cluttered_hour.sh``, on small drawn digits: its stages, and what each begins with."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.records import RunRecord, read_record
+from pipeline.storage import open_storage
+
+ROOT = Path(__file__).parents[1]
+DIGITS = {"source": "synthetic", "size": 28, "train": 64, "val": 16, "test": 16}
+SMALL = {"data": DIGITS, "model.hidden": 8, "train.total_epochs": 1, "train.batch_size": 32}
+
+
+def begun(record: RunRecord) -> set[str]:
+    """The runs whose weights it began with."""
+    start = record.job["start"]
+    return {one["run"] for one in (start, *start["also"])} if start else set()
+
+
+def test_each_stage_of_the_hour_begins_with_the_mean_of_the_two_runs_before_it(tmp_path):
+    values = [f"--set={key}={json.dumps(value)}" for key, value in SMALL.items()]
+    environment = {
+        **os.environ, "DRAW_STORAGE": f"file://{tmp_path}/storage", "DRAW_CACHE": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    done = subprocess.run(
+        [ROOT / "jobs/cluttered_hour.sh", *values],
+        cwd=tmp_path, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+    storage = open_storage(environment["DRAW_STORAGE"])
+    records = {run: read_record(storage, run) for run in storage.folders("runs")}
+    assert len(records) == 6
+    stages = [records.keys() - set().union(*map(begun, records.values()))]
+    while earlier := set().union(*(begun(records[run]) for run in stages[-1])):
+        stages.append(earlier)
+    assert [len(stage) for stage in stages] == [1, 2, 2, 1]
+    assert set().union(*stages) == set(records)
+    second = [records[run].job for run in stages[1]]
+    assert {job["train"]["seed"] for job in second} == {1, 2}
+    assert {job["model"]["steps"] for job in second} == {8}
+    assert {records[run].job["model"]["steps"] for run in stages[2]} == {4}
