@@ -14,6 +14,7 @@ from pipeline.job import Job, crop_of
 from pipeline.loader import cropped, model_for
 from pipeline.optimizer import make_optimizer
 from pipeline.sources import SHARD_EXAMPLES
+from pipeline.worker import ready_cpu
 
 WARM_UP, MEASURED = 2, 3
 """Steps; the first ones fill caches and start threads."""
@@ -45,7 +46,7 @@ def estimate(job: Job) -> Estimate:
     Raises DataError when the source's files are needed to count its examples and are not there,
     JobError when the model cannot read this data.
     """
-    torch.set_flush_denormal(True)  # as training does
+    ready_cpu()  # as training does
     about, splits = job.data.about(), job.data.splits()
     shape = cropped(about.shape, crop_of(job))
     with torch.random.fork_rng(devices=[]):

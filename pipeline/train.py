@@ -29,7 +29,7 @@ from pipeline.recorder import Recorder
 from pipeline.records import Result, run_path
 from pipeline.retrain_start import begin
 from pipeline.storage import Storage
-from pipeline.worker import Outcome, Worker, agree, machine, memory_mb
+from pipeline.worker import Outcome, Worker, agree, machine, memory_mb, ready_cpu
 
 
 class Training:
@@ -209,9 +209,7 @@ def train(job: Job, manifest: Manifest, storage: Storage, worker: Worker) -> Out
     Raises TrainingError when more than ``train.max_skipped_steps`` steps were not finite, and
     DataError for a damaged shard, on all ranks alike. Checkpoints stay as they are.
     """
-    # Far from a window's centre its filters are subnormal numbers, and those take CPUs many times
-    # longer: a quarter of the first epoch. They are zeros here, in this thread and those it starts.
-    torch.set_flush_denormal(True)
+    ready_cpu()
     training = Training(job, manifest, storage, worker)
     cadence = job.train.validate_every_steps or training.loader.steps
     while training.state.step < training.total_steps:
