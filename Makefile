@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 JOB    ?= jobs/quickstart.yaml
 STORE  ?= build/store
 # Of the test suite. On two cores three: much of it waits for clusters to start.
-PROCESSES ?= 3
+PROCESSES ?= 4
 
 export RAY_USAGE_STATS_ENABLED = 0
 
