@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOB    ?= jobs/quickstart.yaml
 STORE  ?= build/store
-# Of the test suite. On two cores three: much of it waits for clusters to start.
+# Of the test suite. On two cores four: much of it waits for clusters to start.
 PROCESSES ?= 4
 
 export RAY_USAGE_STATS_ENABLED = 0

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipeline.lineage import started_from
 from pipeline.records import RunRecord, read_record
 from pipeline.storage import open_storage
 
@@ -16,8 +17,7 @@ SMALL = {"data": DIGITS, "model.hidden": 8, "train.total_epochs": 1, "train.batc
 
 def begun(record: RunRecord) -> set[str]:
     """The runs whose weights it began with."""
-    start = record.job["start"]
-    return {one["run"] for one in (start, *start["also"])} if start else set()
+    return {run for run, _ in started_from(record)}
 
 
 def test_each_stage_of_the_hour_begins_with_the_mean_of_the_two_runs_before_it(tmp_path):

@@ -12,7 +12,7 @@ def taken(steps):
     for _ in range(steps):
         torch.ones(40 * 2**20, dtype=torch.uint8)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-first, few, many = taken(1), taken(4), taken(10)
+first, _, many = taken(1), taken(4), taken(10)
 print(first * mmap.PAGESIZE / 2**20, many * mmap.PAGESIZE / 2**20)
 assert torch.tensor([2.0**-130]).mul(2.0**-10).item() == 0, "a subnormal number"
 """

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from draw_model import attention
 from draw_model.classifier import Classifier, ClassifierConfig
-from draw_model.contract import Batch, Model
+from draw_model.contract import Model
 from draw_model.draw import Draw, DrawConfig
+from pipeline.worker import ready_cpu
 
 BATCH = 128
 STEPS = 10
@@ -34,7 +35,7 @@ def models() -> dict[str, Model]:
 def pairs(model: Model, repeats: int) -> list[tuple[float, float]]:
     """Examples/s of training steps in bfloat16 on one thread, with ours and with ``plain``."""
     torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
+    ready_cpu()
     step = _step(model)
     step()
     found = []
@@ -46,13 +47,7 @@ def pairs(model: Model, repeats: int) -> list[tuple[float, float]]:
 
 
 def _step(model: Model) -> Callable[[], None]:
-    noise = {name: torch.randn(BATCH, *one) for name, one in model.noise_shapes().items()}
-    batch = Batch(
-        x=torch.rand(BATCH, *model.shape),
-        y=torch.randint(10, (BATCH,)),
-        mask=torch.ones(BATCH, dtype=torch.bool),
-        noise=noise,
-    )
+    batch = model.fake_batch(BATCH)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-6)
 
     def step() -> None:
