@@ -67,7 +67,7 @@ class _Filters(torch.autograd.Function):
     """(B, N) filter centres and (B,) σ on (A,) pixels → (B, N, A), with its gradient by hand.
 
     A bank is small and its operations are many: autograd's chain took seventeen passes over it, and
-    a fifth of a classifier's step on 100×100 images. This one takes nine. With d = (a − μ)/σ and
+    a tenth of a classifier's step on 100×100 images. This one takes nine. With d = (a − μ)/σ and
     e = ∂loss/∂(−d²/2) · d, the gradient in μ is Σ_a e/σ and that in σ is Σ_ia e d/σ.
     """
 
