@@ -103,9 +103,13 @@ def filterbank(
 
 
 def read(f_y: Tensor, f_x: Tensor, gamma: Tensor, images: Tensor) -> Tensor:
-    """γ F_Y image F_Xᵀ, (B, K, H, W) → (B, K, N, N), the same filters for all K; equation (27)."""
+    """γ F_Y image F_Xᵀ, (B, K, H, W) → (B, K, N, N), the same filters for all K; equation (27).
+
+    The first product, which sees every pixel, is computed as ``images`` come: given in bfloat16
+    they take half the memory, and their pixels had eight bits before. The rest is in float32.
+    """
     with torch.autocast(images.device.type, enabled=False):
-        rows = f_y[:, None] @ full_precision(images)  # (B, K, N, W)
+        rows = full_precision(f_y[:, None].to(images.dtype) @ images)  # (B, K, N, W)
         patch = rows @ f_x[:, None].mT  # (B, K, N, N)
         return gamma[:, None, None, None] * patch
 

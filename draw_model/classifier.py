@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from draw_model.attention import Attention, Window, check_window, limit_gradients, too_narrow
 from draw_model.contract import Batch, Measure, Model, Pictures, Shape, Terms, dice
-from draw_model.gaussian import full_precision
+from draw_model.gaussian import autocast_precision, full_precision
 from draw_model.recurrent import LSTM
 
 
@@ -128,6 +128,7 @@ class Classifier(Model):
     def _look(self, x: Tensor) -> Iterator[tuple[Tensor, Window]]:
         """Images (B, C, H, W) → h after each of T glimpses, (B, D), and where it looked."""
         state = self.encoder.first(len(x))
+        x = autocast_precision(x)  # once, for all T
         for _ in range(self.config.steps):
             window = self.reader(state.h)  #                                   (21)–(24)
             glimpse = self.reader.read(window, x).flatten(1)  # (B, CN²)       (27)

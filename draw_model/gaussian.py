@@ -16,6 +16,12 @@ def full_precision(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def autocast_precision(x: Tensor) -> Tensor:
+    """``x`` as an autocast region computes, or as it is outside of one."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
+
 def sample(mu: Tensor, log_sigma: Tensor, noise: Tensor) -> Tensor:
     """A reparameterised draw z = μ + σ ε, shaped as its arguments; equations (1), (2) and (6).
 

@@ -194,6 +194,25 @@ def test_window_stays_in_float32_under_autocast() -> None:
     assert torch.equal(seen, layer.read(plain, images))
 
 
+def test_images_in_bfloat16_are_read_to_its_precision() -> None:
+    torch.manual_seed(5)
+    raw, x = torch.randn(8, 5), torch.rand(8, 2, 30, 40)
+    layer = Attention(6, (1, 30, 40), 5, 0.03)
+
+    def read_from(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        values = raw.clone().requires_grad_()
+        window = window_of(values, 5, 30, 40)
+        seen = layer.read(window, images)
+        assert seen.dtype == torch.float32
+        (gradient,) = torch.autograd.grad((seen * torch.linspace(-1, 1, 5)).sum(), values)
+        return seen.detach(), gradient
+
+    (exact, slope), (seen, half_slope) = read_from(x), read_from(x.bfloat16())
+    bit = 2**-8
+    assert 0 < float((seen - exact).abs().max() / exact.abs().max()) < 2 * bit
+    assert float((half_slope - slope).norm() / slope.norm()) < 4 * bit
+
+
 def after_a_step(rate: float) -> tuple[Window, Window]:
     """First windows of the same hidden states, and those after one step of Adam."""
     torch.manual_seed(3)
