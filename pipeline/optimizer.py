@@ -8,11 +8,17 @@ from typing import Any
 
 import torch
 
-from draw_model import Model, by_hand
-from pipeline.job import Adam, Constant, Cosine, Exponential, Linear, RMSprop, Train
+from draw_model import Model, by_hand, soap
+from pipeline.job import Train
+from pipeline.job_optimizer import SOAP, Adam, Constant, Cosine, Exponential, Linear, RMSprop
 from pipeline.values import to_plain
 
-BY_HAND = {"adam": by_hand.Adam, "rmsprop": by_hand.RMSprop, "sgd": by_hand.SGD}
+BY_HAND = {
+    "adam": by_hand.Adam,
+    "rmsprop": by_hand.RMSprop,
+    "sgd": by_hand.SGD,
+    "soap": soap.SOAP,
+}
 """Kind → the optimiser whose update is written out; its settings are the fields of its kind."""
 
 
@@ -73,9 +79,9 @@ def exchange(optimizer: torch.optim.Optimizer) -> None:
 
 def _update(train: Train, model: Model) -> torch.optim.Optimizer:
     settings, parameters = train.optimizer, model.parameters()
-    if settings.by_hand:
+    if isinstance(settings, SOAP) or settings.by_hand:
         values = to_plain(settings)
-        del values["by_hand"]
+        values.pop("by_hand", None)
         return BY_HAND[values.pop("kind")](parameters, train.lr, **values)
     if isinstance(settings, Adam):
         betas = (settings.beta1, settings.beta2)

@@ -105,7 +105,8 @@ class Training:
         if not row["skipped"]:
             for group in self.optimizer.param_groups:
                 group["lr"] = row["lr"]
-            self.optimizer.step()
+            with self._autocast():
+                self.optimizer.step()
         self.state = replace(
             self.state, step=step + 1, skipped_steps=self.state.skipped_steps + row["skipped"]
         )

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from draw_model import by_hand
 from pipeline import checkpoint
-from pipeline.job import SGD, Adam, RMSprop, Train
+from pipeline.job import Train
+from pipeline.job_optimizer import SGD, Adam, RMSprop
 from pipeline.optimizer import make_optimizer
 from tests.tiny import same
 

@@ -15,8 +15,9 @@ manifest records ending champion retrain_due retrain_manual
 fetch sources.contract sources.synthetic sources.mnist sources.fashion_mnist
 sources.binarised_mnist sources.affine sources.canvas sources.cluttered sources.two_digits
 sources.shares sources.own_files sources.unpacked sources.svhn sources.cifar10 sources.quickdraw
-sources.text sources.images sources.digit_struct sources.svhn_numbers sources space job job_file
-plan shards datasets prepare cache loader metrics evaluate worker optimizer checkpoint estimate
+sources.text sources.images sources.digit_struct sources.svhn_numbers sources space
+job_optimizer job job_file plan shards datasets prepare cache loader metrics evaluate worker
+optimizer checkpoint estimate
 recorder retrain_start train cluster telemetry gloo launch contact_sheet pictures curve_lines
 curves curve_pictures study captions survey surveyor listing lineage validations starting findings
 report publish finished

@@ -87,8 +87,8 @@ def test_the_schema_on_disk_is_the_one_of_the_types():
         ("train.total_epochs=ten", "train.total_epochs: expected integer, found the text 'ten'"),
         ("train.total_epochs=1.5", "train.total_epochs: expected integer"),
         ("train.total_epochs=true", "train.total_epochs: expected integer, found true"),
-        ("train.optimizer.kind=adm", "found the text 'adm', expected 'adam', 'rmsprop', 'sgd'; "
-         "did you mean adam?"),
+        ("train.optimizer.kind=adm", "found the text 'adm', expected 'adam', 'rmsprop', 'sgd', "
+         "'soap'; did you mean adam?"),
         ("data.binarisation=gray", "did you mean grey?"),
         ("data.source=mnits", "data.source: found the text 'mnits', expected 'synthetic'"),
         ("model.read_n=1", "model: read_n is 1, but a stride needs two filters"),

@@ -9,8 +9,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline import checkpoint
 from pipeline.checkpoint import State
-from pipeline.job import SGD, Adam, RMSprop, Train, run_id
+from pipeline.job import Train, run_id
 from pipeline.job_file import check_job
+from pipeline.job_optimizer import SGD, SOAP, Adam, RMSprop
 from pipeline.optimizer import averaged, make_optimizer
 from tests.test_by_hand import descend, problem
 from tests.test_job import manifest
@@ -22,6 +23,7 @@ KINDS = {
     "rmsprop": RMSprop(),
     "adam": Adam(),
     "adam by hand": Adam(by_hand=True),
+    "soap": SOAP(every=2),
 }
 each = pytest.mark.parametrize("kind", KINDS)
 
@@ -60,7 +62,7 @@ def test_decay_is_that_of_adamw() -> None:
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("kind", ["sgd", "rmsprop", "adam by hand"])
+@pytest.mark.parametrize("kind", ["sgd", "rmsprop", "adam by hand", "soap"])
 def test_decay_shrinks_weights_by_lr_times_decay_before_the_update(kind: str) -> None:
     ours, theirs = problem(0), problem(0)
     descend(ours, made(ours, kind, weight_decay=0.5), range(1))
