@@ -28,14 +28,17 @@ both() { # stage, job, values: two runs at once, one a core
 id() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))["id"])' "$said/$1"; }
 beside() { echo "[{\"run\": \"$(id "$1")\"}]"; }
 
-train cluttered_fresh_4_glimpses --set train.total_epochs=16 \
+soap='train.optimizer={"kind": "soap"}'
+
+train cluttered_fresh_4_glimpses --set "$soap" --set train.total_epochs=10 \
   --set 'train.schedule={"kind": "constant"}' "$@" --json >"$said/0"
-both 1 cluttered_fresh_4_glimpses --set start.run="$(id 0)" --set train.total_epochs=60 \
-  --set train.schedule.start=0.5 --set train.schedule.final_lr=1.0e-3 --set train.average=0.9995 \
+both 1 cluttered_fresh_4_glimpses --set "$soap" --set start.run="$(id 0)" \
+  --set train.total_epochs=58 --set train.schedule.final_lr=2.0e-4 --set train.average=0.9995 \
   --set train.warmup_steps=500 "$@"
-both 2 cluttered_fresh_from_4 --set start.run="$(id 1-1)" --set start.also="$(beside 1-2)" \
-  --set data.affine.degrees=10 --set train.lr=6.0e-4 --set train.total_epochs=55 \
-  --set train.schedule.start=0.5 --set train.schedule.final_lr=3.0e-4 --set train.average=0.9998 \
-  --set train.warmup_steps=1500 "$@"
-train cluttered_fresh_from_4 --set start.run="$(id 2-1)" --set start.also="$(beside 2-2)" \
-  --set data.affine.degrees=10 --set train.lr=1.0e-4 --set train.total_epochs=2 "$@"
+both 2 cluttered_fresh_from_4 --set "$soap" --set start.run="$(id 1-1)" \
+  --set start.also="$(beside 1-2)" --set data.affine.degrees=10 --set model.window_limit=10 \
+  --set train.lr=3.0e-4 --set train.total_epochs=64 --set train.schedule.start=0.4 \
+  --set train.schedule.final_lr=3.0e-5 --set train.average=0.9998 "$@"
+train cluttered_fresh_from_4 --set "$soap" --set start.run="$(id 2-1)" \
+  --set start.also="$(beside 2-2)" --set data.affine.degrees=10 --set model.window_limit=10 \
+  --set train.lr=5.0e-5 --set train.total_epochs=2 "$@"
