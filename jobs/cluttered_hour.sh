@@ -15,6 +15,7 @@ trap 'kill $(jobs -p) 2>/dev/null || :; rm -r "$said"' EXIT
 train() { # job, values
   job=$1
   shift
+  echo "$(date +%T) $job $*" >&2
   python -m pipeline run "jobs/$job.yaml" --without-ray \
     --set train.precision=bfloat16 --set train.keep_best=last "$@"
 }
