@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [pipeline|loader|gemm|start|filters]``: all of them, or one.
+"""``python -m tests.benchmarks [pipeline|loader|gemm|start|steps]``: all of them, or one.
 
 Each figure is a ratio within this run: the two sides alternate, and the median of the pairwise
 ratios is printed with its range.
@@ -27,7 +27,7 @@ from pipeline.prepare import prepare
 from pipeline.sources import Synthetic
 from pipeline.storage import open_storage
 from pipeline.train import seeded_model
-from tests.benchmarks import filters as filter_steps
+from tests.benchmarks import steps as training_steps
 from tests.tiny import tiny_job
 
 ROOT = Path(__file__).parents[2]
@@ -223,15 +223,14 @@ def _bare_ray() -> float:
     return time.perf_counter() - started
 
 
-def filters(repeats: int) -> None:
-    """Training steps with the filters' gradient by hand against autograd's own."""
-    for name, model in filter_steps.models().items():
-        pairs = filter_steps.pairs(model, repeats)
-        ratios(f"filters, {name}, gradient by hand / autograd", pairs, "examples/s")
+def steps(repeats: int) -> None:
+    """Training steps as they are against steps with one thing done otherwise."""
+    for name, pairs in training_steps.pairs(repeats).items():
+        ratios(f"steps, {name}", pairs, "examples/s")
 
 
 BENCHES = {
-    "pipeline": pipeline, "loader": loader, "gemm": gemm, "start": start, "filters": filters,
+    "pipeline": pipeline, "loader": loader, "gemm": gemm, "start": start, "steps": steps,
 }  # fmt: skip
 
 
