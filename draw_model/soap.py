@@ -47,9 +47,9 @@ class SOAP(ByHand):
         step = state.setdefault("step", torch.tensor(0.0))  # on the CPU, as Adam's by hand
         step += 1
         t = int(step)
-        wide = theta if theta.ndim != 2 or len(theta) <= theta.shape[1] else theta.T
+        if theta.ndim == 2 and len(theta) > theta.shape[1]:
+            theta, g = theta.T, g.T
         if theta.ndim == 2:
-            g = g if wide is theta else g.T
             if (t - 1) % group["every"] == 0:
                 _renew_basis(g, state, group["beta3"])
             g = (state["basis"].T @ g).to(theta.dtype)
@@ -60,7 +60,7 @@ class SOAP(ByHand):
         change /= (v / (1 - beta2**t)).sqrt_().add_(group["eps"])
         if theta.ndim == 2:
             change = (state["basis"] @ change).to(theta.dtype)
-        wide.sub_(change, alpha=group["lr"])
+        theta.sub_(change, alpha=group["lr"])
 
 
 def _renew_basis(g: Tensor, state: State, beta3: float) -> None:

@@ -84,9 +84,13 @@ def flops_an_example(model: Model, count: int = 2) -> float:
 
 def _backward(model: Model, batch: Batch, precision: str = "float32") -> None:
     model.zero_grad(set_to_none=True)
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+    with _autocast(precision):
         loss = model(batch)["loss"].mean()
     loss.backward()
+
+
+def _autocast(precision: str) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _step_seconds(job: Job, model: Model, batch: Batch) -> float:
@@ -96,7 +100,8 @@ def _step_seconds(job: Job, model: Model, batch: Batch) -> float:
         started = time.perf_counter()
         _backward(model, batch, job.train.precision)
         torch.nn.utils.clip_grad_norm_(model.parameters(), job.train.clip_norm or math.inf)
-        optimizer.step()
+        with _autocast(job.train.precision):
+            optimizer.step()
         if step >= WARM_UP:
             fastest = min(fastest, time.perf_counter() - started)
     return fastest
