@@ -37,9 +37,9 @@ both 1 cluttered_fresh_4_glimpses --set "$soap" --set start.run="$(id 0)" \
   --set train.total_epochs=58 --set train.schedule.final_lr=2.0e-4 --set train.average=0.9995 \
   --set train.warmup_steps=500 "$@"
 both 2 cluttered_fresh_from_4 --set "$soap" --set start.run="$(id 1-1)" \
-  --set start.also="$(beside 1-2)" --set data.affine.degrees=10 --set model.window_limit=10 \
-  --set train.lr=8.0e-4 --set train.total_epochs=64 --set train.schedule.start=0.4 \
-  --set train.schedule.final_lr=5.0e-5 --set train.average=0.9995 "$@"
+  --set start.also="$(beside 1-2)" --set data.affine.degrees=10 \
+  --set train.lr=5.0e-4 --set train.total_epochs=64 --set train.schedule.start=0.4 \
+  --set train.schedule.final_lr=3.0e-5 --set train.average=0.9998 "$@"
 train cluttered_fresh_from_4 --set "$soap" --set start.run="$(id 2-1)" \
-  --set start.also="$(beside 2-2)" --set data.affine.degrees=10 --set model.window_limit=10 \
+  --set start.also="$(beside 2-2)" --set data.affine.degrees=10 \
   --set train.lr=5.0e-5 --set train.total_epochs=2 "$@"
