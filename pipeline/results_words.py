@@ -22,7 +22,9 @@ def setting(record: RunRecord) -> str:
     model, train = record.job["model"], record.job["train"]
     known = {"steps": "T", "hidden": "hidden", "latent": "z", "read_n": "read", "write_n": "write"}
     parts = [f"{name} {model[key]}" for key, name in known.items() if model.get(key) is not None]
-    parts += [f"{record.epochs:g} epochs", f"batch {train['batch_size']}", f"lr {train['lr']:g}"]
+    kind = train.get("optimizer", {}).get("kind", "adam")
+    rate = f"lr {train['lr']:g}" + (f" with {kind}" if kind != "adam" else "")
+    parts += [f"{record.epochs:g} epochs", f"batch {train['batch_size']}", rate]
     parts += [f"{key} {model[key]:g}" for key in WINDOW if (model.get(key) or 1.0) != 1.0]
     if train["precision"] != "float32":
         parts.append(train["precision"])

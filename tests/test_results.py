@@ -121,11 +121,13 @@ def test_data_that_are_a_part_of_a_set_are_called_one(made):
     job = other.job | {
         "data": other.job["data"] | {"affine": moved},
         "model": other.job["model"] | {"zoom_to": 0.2},
+        "train": other.job["train"] | {"optimizer": {"kind": "soap"}},
         "start": {"run": "a-1", "also": [{"run": "b-2", "step": 9000}]},
     }
     moving = replace(other, job=job)
     storage.write(f"{run_path(other.id)}/{RECORD}", to_json(moving))
     told = rows(storage, [item])[0].answers[0].setting
+    assert "lr 0.01 with soap, " in told
     assert ", zoom_to 0.2" in told
     assert told.endswith(
         ", digits turned ± 10°, sheared ± 7.5°, scaled ± 10%, "
