@@ -127,8 +127,7 @@ def test_data_that_are_a_part_of_a_set_are_called_one(made):
     moving = replace(other, job=job)
     storage.write(f"{run_path(other.id)}/{RECORD}", to_json(moving))
     told = rows(storage, [item])[0].answers[0].setting
-    assert "lr 0.01 with soap, " in told
-    assert ", zoom_to 0.2" in told
+    assert ", lr 0.01 with soap, zoom_to 0.2" in told
     assert told.endswith(
         ", digits turned ± 10°, sheared ± 7.5°, scaled ± 10%, "
         "from the mean of a-1 and b-2 at step 9,000"
