@@ -90,20 +90,25 @@ class Adam(ByHand):
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
+        **more: float,
     ) -> None:
-        super().__init__(parameters, lr=lr, beta1=beta1, beta2=beta2, eps=eps)
+        super().__init__(parameters, lr=lr, beta1=beta1, beta2=beta2, eps=eps, **more)
 
     def update(self, theta: Tensor, g: Tensor, state: State, group: dict[str, Any]) -> None:
+        theta -= group["lr"] * self.direction(g, state, group)
+
+    def direction(self, g: Tensor, state: State, group: dict[str, Any]) -> Tensor:
+        """m̂ / (√v̂ + ε) of this step, shaped as ``g``."""
         beta1, beta2 = group["beta1"], group["beta2"]
         # A float32 on the CPU, as torch keeps it: a count is read back without waiting for a GPU.
         step = state.setdefault("step", torch.tensor(0.0))
         step += 1
         t = step.item()
         m, v = _memory(state, "exp_avg", g), _memory(state, "exp_avg_sq", g)
-        m.copy_(beta1 * m + (1 - beta1) * g)
-        v.copy_(beta2 * v + (1 - beta2) * g.square())
+        m.lerp_(g, 1 - beta1)
+        v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
         m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
-        theta -= group["lr"] * m_hat / (v_hat.sqrt() + group["eps"])
+        return m_hat.div_(v_hat.sqrt_().add_(group["eps"]))
 
 
 def _memory(state: State, name: str, like: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from draw_model.by_hand import ByHand, State
+from draw_model.by_hand import Adam, State
 
 
-class SOAP(ByHand):
+class SOAP(Adam):
     """Adam's update of every parameter, for matrices (R, C), R ≤ C or else transposed, in basis Q.
 
     S ← β₃ S + (1 − β₃) G Gᵀ  (R, R); every ``every`` steps Q ← the orthogonal factor of S Q, one
@@ -39,28 +39,20 @@ class SOAP(ByHand):
         eps: float = 1e-8,
         every: int = 20,
     ) -> None:
-        settings = {"beta1": beta1, "beta2": beta2, "beta3": beta3, "eps": eps, "every": every}
-        super().__init__(parameters, lr=lr, **settings)
+        adam = {"beta1": beta1, "beta2": beta2, "eps": eps}
+        super().__init__(parameters, lr, **adam, beta3=beta3, every=every)
 
     def update(self, theta: Tensor, g: Tensor, state: State, group: dict[str, Any]) -> None:
-        beta1, beta2 = group["beta1"], group["beta2"]
-        step = state.setdefault("step", torch.tensor(0.0))  # on the CPU, as Adam's by hand
-        step += 1
-        t = int(step)
-        if theta.ndim == 2 and len(theta) > theta.shape[1]:
+        if theta.ndim != 2:
+            super().update(theta, g, state, group)
+            return
+        if len(theta) > theta.shape[1]:
             theta, g = theta.T, g.T
-        if theta.ndim == 2:
-            if (t - 1) % group["every"] == 0:
-                _renew_basis(g, state, group["beta3"])
-            g = (state["basis"].T @ g).to(theta.dtype)
-        m = state.setdefault("exp_avg", torch.zeros_like(g)).lerp_(g, 1 - beta1)
-        v = state.setdefault("exp_avg_sq", torch.zeros_like(g))
-        v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        change = m / (1 - beta1**t)
-        change /= (v / (1 - beta2**t)).sqrt_().add_(group["eps"])
-        if theta.ndim == 2:
-            change = (state["basis"] @ change).to(theta.dtype)
-        theta.sub_(change, alpha=group["lr"])
+        if state.get("step", 0) % group["every"] == 0:
+            _renew_basis(g, state, group["beta3"])
+        turned = (state["basis"].T @ g).to(theta.dtype)
+        change = state["basis"] @ self.direction(turned, state, group)
+        theta.sub_(change.to(theta.dtype), alpha=group["lr"])
 
 
 def _renew_basis(g: Tensor, state: State, beta3: float) -> None:

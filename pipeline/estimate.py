@@ -14,7 +14,7 @@ from pipeline.job import Job, crop_of
 from pipeline.loader import cropped, model_for
 from pipeline.optimizer import make_optimizer
 from pipeline.sources import SHARD_EXAMPLES
-from pipeline.worker import ready_cpu
+from pipeline.worker import autocast, ready_cpu
 
 WARM_UP, MEASURED = 2, 3
 """Steps; the first ones fill caches and start threads."""
@@ -84,13 +84,9 @@ def flops_an_example(model: Model, count: int = 2) -> float:
 
 def _backward(model: Model, batch: Batch, precision: str = "float32") -> None:
     model.zero_grad(set_to_none=True)
-    with _autocast(precision):
+    with autocast("cpu", precision):
         loss = model(batch)["loss"].mean()
     loss.backward()
-
-
-def _autocast(precision: str) -> torch.autocast:
-    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _step_seconds(job: Job, model: Model, batch: Batch) -> float:
@@ -100,7 +96,7 @@ def _step_seconds(job: Job, model: Model, batch: Batch) -> float:
         started = time.perf_counter()
         _backward(model, batch, job.train.precision)
         torch.nn.utils.clip_grad_norm_(model.parameters(), job.train.clip_norm or math.inf)
-        with _autocast(job.train.precision):
+        with autocast("cpu", job.train.precision):
             optimizer.step()
         if step >= WARM_UP:
             fastest = min(fastest, time.perf_counter() - started)

@@ -13,6 +13,7 @@ from pipeline.loader import Loader, open_loader
 from pipeline.manifest import Manifest
 from pipeline.publish import finished_run
 from pipeline.storage import Storage
+from pipeline.worker import autocast
 
 BLOCK = 6 * noise.BLOCK
 """Samples that are imagined at once: canvases of 32 steps of 3 × 54 × 54 take 215 MB."""
@@ -38,8 +39,7 @@ class Finished:
 
     def precision(self) -> AbstractContextManager[Any]:
         """The region in which the model computes as it did in training."""
-        wanted = self.job.train.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=wanted)
+        return autocast(self.device.type, self.job.train.precision)
 
     def images(self, count: int, seed: int) -> Iterator[torch.Tensor]:
         """The first ``count`` samples of ``seed`` in blocks (b, C, H, W), as ``Model.sample``."""

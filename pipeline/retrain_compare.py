@@ -11,6 +11,7 @@ from pipeline.loader import Loader, open_loader
 from pipeline.manifest import Manifest
 from pipeline.publish import finished_run
 from pipeline.storage import Storage
+from pipeline.worker import autocast
 
 
 @torch.no_grad()
@@ -31,10 +32,9 @@ def per_example(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).eval()
     values, classes = [], []
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
     for step in range(loader.steps):
         batch = loader.batch(step, range(loader.batch_size)).to(device)
-        with autocast:
+        with autocast(device.type, precision):
             terms = model(batch)
         value = 1 - terms["correct"] if metric == ERROR else terms[metric]
         values.append(value[batch.mask].double().cpu())

@@ -33,18 +33,17 @@ def written(folder: Path, files: Mapping[str, bytes]) -> list[str]:
 
 
 def evaluate(options: argparse.Namespace, terminal: Terminal) -> Any:
-    from torch import autocast, bfloat16
-
     from pipeline.evaluate import evaluate as evaluate_split
     from pipeline.loader import open_loader
     from pipeline.publish import finished_run
+    from pipeline.worker import autocast
 
     _, run_id, storage = home_of(options)
     job, manifest, model = finished_run(storage, run_id)
     loader = open_loader(job, manifest, storage, options.split, model.noise_shapes())
     with (
         terminal.stage(f"evaluate {options.split}") as advance,
-        autocast("cpu", dtype=bfloat16, enabled=job.train.precision == "bfloat16"),
+        autocast("cpu", job.train.precision),
     ):
         result = evaluate_split(model, loader, progress=advance)
     terminal.table(f"{run_id} on {options.split}", result_rows(result))

@@ -29,7 +29,7 @@ from pipeline.recorder import Recorder
 from pipeline.records import Result, run_path
 from pipeline.retrain_start import begin
 from pipeline.storage import Storage
-from pipeline.worker import Outcome, Worker, agree, machine, memory_mb, ready_cpu
+from pipeline.worker import Outcome, Worker, agree, autocast, machine, memory_mb, ready_cpu
 
 
 class Training:
@@ -140,8 +140,7 @@ class Training:
         return ddp.no_sync() if isinstance(ddp, DistributedDataParallel) else nullcontext()
 
     def _autocast(self) -> Any:
-        wanted = self.train.precision == "bfloat16"
-        return torch.autocast(self.worker.device.type, dtype=torch.bfloat16, enabled=wanted)
+        return autocast(self.worker.device.type, self.train.precision)
 
     def validate(self) -> Row:
         """The bound on the validation split; remembers the best step."""

@@ -21,6 +21,11 @@ T = TypeVar("T")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
 
 
+def autocast(device: str, precision: str) -> torch.autocast:
+    """The region in which a job of this ``train.precision`` computes on this kind of device."""
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+
+
 def _nothing(row: Row) -> None:
     """The default of a worker that nobody listens to."""
 
