@@ -35,7 +35,7 @@ train cluttered_fresh_4_glimpses --set "$soap" --set train.total_epochs=10 \
   --set 'train.schedule={"kind": "constant"}' "$@" --json >"$said/0"
 both 1 cluttered_fresh_4_glimpses --set "$soap" --set start.run="$(id 0)" \
   --set train.total_epochs=58 --set train.schedule.final_lr=2.0e-4 --set train.average=0.9995 \
-  --set train.warmup_steps=500 "$@"
+  --set train.warmup_steps=500 --set data.affine.degrees=10 "$@"
 both 2 cluttered_fresh_from_4 --set "$soap" --set start.run="$(id 1-1)" \
   --set start.also="$(beside 1-2)" --set data.affine.degrees=10 \
   --set train.lr=5.0e-4 --set train.total_epochs=64 --set train.schedule.start=0.4 \
