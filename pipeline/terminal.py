@@ -1,7 +1,8 @@
 """What a person sees while a job runs: one line a stage, a bar on long work, a table at the end.
 
 On a terminal the bar moves; elsewhere (a job's log) a line is printed every few seconds. All of it
-goes to standard error, so that standard output is free for ``--json``.
+goes to standard error, so that standard output is free for ``--json``, which leaves of it only how
+far long work is.
 """
 
 import time
@@ -31,15 +32,17 @@ class Advance(Protocol):
 
 
 class Terminal:
-    """Stages with the time they took. ``quiet`` says nothing at all."""
+    """Stages with the time they took. ``quiet`` says only how far long work is."""
 
     LINE_EVERY_S = 10.0
 
     def __init__(self, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.console = Console(stderr=True, highlight=False)
+        self.quiet = quiet
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        if not self.quiet:
+            self._line(text)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Advance]:
@@ -54,7 +57,7 @@ class Terminal:
 
                 yield moving
         else:
-            self.say(f"{name} …")
+            self._line(f"{name} …")
             printed = started
 
             def lines(done: int, total: int, note: str = "") -> None:
@@ -62,18 +65,23 @@ class Terminal:
                 now = time.monotonic()
                 if now - printed >= self.LINE_EVERY_S:
                     printed = now
-                    self.say(f"{name}: {done:,} of {total:,}  {note}")
+                    self._line(f"{name}: {done:,} of {total:,}  {note}")
 
             yield lines
-        self.say(f"{name}: done in {time.monotonic() - started:.1f} s")
+        self._line(f"{name}: done in {time.monotonic() - started:.1f} s")
 
     def table(self, title: str, rows: list[tuple[str, str]]) -> None:
+        if self.quiet:
+            return
         table = Table(title=title, show_header=False, title_justify="left")
         table.add_column(overflow="fold")
         table.add_column(overflow="fold")
         for name, value in rows:
             table.add_row(name, value)
         self.console.print(table)
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
 
     def _bar(self) -> Progress:
         return Progress(

@@ -20,17 +20,32 @@ def begun(record: RunRecord) -> set[str]:
     return {run for run, _ in started_from(record)}
 
 
-def test_each_stage_of_the_hour_begins_with_the_mean_of_the_two_runs_before_it(tmp_path):
+def test_each_stage_begins_with_the_mean_of_the_two_runs_before_it_also_after_a_stop(tmp_path):
     values = [f"--set={key}={json.dumps(value)}" for key, value in SMALL.items()]
     environment = {
         **os.environ, "DRAW_STORAGE": f"file://{tmp_path}/storage", "DRAW_CACHE": str(tmp_path),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }  # fmt: skip
-    done = subprocess.run(
-        [ROOT / "jobs/cluttered_hour.sh", *values],
-        cwd=tmp_path, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [ROOT / "jobs/cluttered_hour.sh", *values],
+            cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    with start() as stopped:
+        lines = iter(stopped.stderr.readline, "")
+        assert any(line.startswith("1-1: train") for line in lines)
+        stopped.terminate()
+        after = "".join(lines)  # to the end: every process that could write here has left
+    assert stopped.returncode < 0
+    assert "2-1" not in after
+
+    with start() as again:
+        said = again.stderr.read()
+    assert again.returncode == 0, said[-3000:]
+    named = {line.split(": train: done")[0] for line in said.splitlines()}
+    assert named >= {"2-1", "2-2", "3"}, said
 
     storage = open_storage(environment["DRAW_STORAGE"])
     records = {run: read_record(storage, run) for run in storage.folders("runs")}
