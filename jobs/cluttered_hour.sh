@@ -6,12 +6,12 @@
 #   the second stage turned its digits 3.38, and 3.41 on further ones: chance is 0.2 of it.
 # Costs: 55 minutes of steps: 3, 18, 33 and 1.
 # What follows the command goes to every stage: jobs/cluttered_hour.sh --set storage=s3://bucket
-# The same command goes on where it was cut off. Needs the data that jobs/cluttered.yaml names.
-set -euo pipefail
+# The same command goes on where it was cut off. Needs MNIST (README, Data).
+set -euo pipefail -m # -m: Ctrl-C is this shell's alone, which asks its runs to stop once
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1
 said=$(mktemp -d)
-trap 'kill $(jobs -p) 2>/dev/null || :; rm -r "$said"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null || :; wait; rm -r "$said"' EXIT
 
 train() { # name, job, values: run with &, it is python; its lines begin with its name
   local name=$1 job=$2
@@ -21,13 +21,12 @@ train() { # name, job, values: run with &, it is python; its lines begin with it
     2> >(exec sed -u "s/^/$name: /" >&2) >"$said/$name"
 }
 both() { # stage, job, values: two runs at once, one a core
-  local stage=$1 first
+  local stage=$1
   shift
   train "$stage-1" "$@" --set train.seed=1 &
-  first=$!
   train "$stage-2" "$@" --set train.seed=2 &
-  wait $!
-  wait $first
+  wait -n # of either, so that one that fails ends the other
+  wait -n
 }
 id() { python -c 'import json, sys; print(json.load(open(sys.argv[1]))["id"])' "$said/$1"; }
 beside() { echo "[{\"run\": \"$(id "$1")\"}]"; }

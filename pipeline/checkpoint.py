@@ -44,7 +44,8 @@ class State:
     skipped_steps: int = 0
     best_step: int = -1
     best_loss: float | None = None
-    """Validation loss at ``best_step``, nats per example."""
+    """What ``train.keep_best`` goes by, at ``best_step``: the validation loss in nats per example,
+    the share of wrong answers, or minus the step. None where it was not finite."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -54,7 +54,7 @@ def estimate(job: Job) -> Estimate:
         model = model_for(job, shape, len(about.classes))
     batch = model.fake_batch(job.train.batch_size // job.train.accumulation)
     flops = flops_an_example(model) * job.train.batch_size
-    seconds = _step_seconds(job, model, batch) * job.train.accumulation
+    seconds = _step_seconds(job, model, batch)
     steps = plan.steps_per_epoch(splits["train"], job.train.batch_size)
     total = steps * job.train.total_epochs
     return Estimate(
@@ -83,18 +83,20 @@ def flops_an_example(model: Model, count: int = 2) -> float:
 
 
 def _backward(model: Model, batch: Batch, precision: str = "float32") -> None:
-    model.zero_grad(set_to_none=True)
     with autocast("cpu", precision):
         loss = model(batch)["loss"].mean()
     loss.backward()
 
 
 def _step_seconds(job: Job, model: Model, batch: Batch) -> float:
-    """The fastest of a few steps: what else runs on the machine only makes a step longer."""
+    """The fastest of a few steps, each of as many ``batch`` as the job accumulates: what else runs
+    on the machine only makes a step longer."""
     optimizer, fastest = make_optimizer(job.train, model), math.inf
     for step in range(WARM_UP + MEASURED):
         started = time.perf_counter()
-        _backward(model, batch, job.train.precision)
+        model.zero_grad(set_to_none=True)
+        for _ in range(job.train.accumulation):
+            _backward(model, batch, job.train.precision)
         torch.nn.utils.clip_grad_norm_(model.parameters(), job.train.clip_norm or math.inf)
         with autocast("cpu", job.train.precision):
             optimizer.step()

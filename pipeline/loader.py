@@ -95,7 +95,7 @@ class Loader:
         """The given places of the global batch of this step."""
         ids = self.ids(step)[places.start : places.stop]
         stored, y = self.split.gather(ids)
-        if self.compose is not None:
+        if self.compose is not None and len(ids):
             stream = f"{self.purpose}/compose"
             draw = partial(integers, self.seed, stream, places, step=step)
             stored = self.compose(stored, self._others, self.split.examples, draw)

@@ -89,7 +89,7 @@ class RunRecord:
     best_step: int
     skipped_steps: int
     results: dict[str, Result]
-    """Split → result of the best checkpoint (lowest validation loss)."""
+    """Split → result of the best checkpoint, as the job's ``train.keep_best`` says."""
     workers: int
     device: str
     machine: str

@@ -5,9 +5,9 @@ storage or, by the tables that others left (``RESULTS.json``), of several.
 """
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, replace
-from functools import reduce
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -31,6 +31,8 @@ ITEMS = Path(__file__).parent / "results.yaml"
 MARKDOWN = "RESULTS.md"
 TABLE = "RESULTS.json"
 """In the storage's root, as the page is: what the Markdown shows, for other storages' tables."""
+FURTHER, ERROR = ERRORS = ("further error", "error")
+"""What ``Answer.by`` says of a share of wrong answers; of losses it names their target."""
 MISSING = {
     "data": "its data is not at hand here and is fetched or put into DRAW_DATA by whoever runs",
     "": "not run yet",
@@ -61,9 +63,9 @@ class Item:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Answer:
     """One run's part of a row; ``run`` is empty where there is none, ``page`` where that is in
-    another storage. ``seen``: training examples, each as often as it came. ``score``: validation by
-    the run's own ``keep_best``, lower is better, on further pictures where that was measured; None
-    where that is "last" or was not written."""
+    another storage. ``seen``: training examples, each as often as it came. ``score``: validation,
+    lower is better, and ``by`` what it counts; None and "" where there is none. ``where`` is the
+    item's."""
 
     job: str
     found: str
@@ -74,16 +76,9 @@ class Answer:
     page: str = ""
     seen: int = 0
     score: float | None = None
+    by: str = ""
     finished: str = ""
-
-    def over(self, other: "Answer") -> bool:
-        """Whether this one answers rather than the other: by a run, by the better validation, and
-        where one of them has none, by the examples that it saw; of equals the newer."""
-        if bool(self.run) != bool(other.run):
-            return bool(self.run)
-        if self.score is not None and other.score is not None and self.score != other.score:
-            return self.score < other.score
-        return (self.seen, self.finished) > (other.seen, other.finished)
+    where: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +107,7 @@ def read_items() -> tuple[Item, ...]:
 def rows(storage: Storage, items: Sequence[Item]) -> list[Row]:
     """Every item with what the storage's finished runs and searches say to it.
 
-    Of several runs of a job one answers, as ``Answer.over`` says.
+    Of several runs of a job one answers, as ``_best`` says.
     """
     wanted = {job for item in items for job in item.jobs}
     complete = [one.id for one in list_runs(storage) if one.status == "complete"]
@@ -139,31 +134,45 @@ def _answer(storage: Storage, item: Item, job: str, records: Sequence[RunRecord]
     return replace(
         best, found=SHOWS[item.show](storage, line[0]), setting=setting(line[0]),
         data=data(storage, line[0]), cost=cost(line, lost),
-        page=f"{run_path(best.run)}/index.html",
+        page=f"{run_path(best.run)}/index.html", where=item.where,
     )  # fmt: skip
 
 
 def _best(answers: Sequence[Answer]) -> Answer:
-    return reduce(lambda best, other: other if other.over(best) else best, answers)
+    """One that is a run; of these the best by validation, of equals the one that saw more, then the
+    newer. Like is compared with like: errors on further pictures come before those by which
+    weights were chosen, these before losses, and of losses those of the kind of the run that
+    saw the most."""
+    standing = sorted(answers, key=lambda a: (bool(a.run), a.seen, a.finished), reverse=True)
+    kinds = [a.by for a in standing if a.score is not None]
+    if not kinds:
+        return standing[0]
+    by = next((by for by in ERRORS if by in kinds), kinds[0])
+    return min((a for a in standing if a.by == by), key=lambda a: a.score or 0.0)
 
 
 def _standing(storage: Storage, line: Sequence[RunRecord]) -> Answer:
     """What decides whether a run answers; what it says is read of that one alone."""
     record, seen = line[0], sum(one.examples_seen for one in line)
     return Answer(
-        job=record.name, found="", run=record.id, seen=seen, score=_score(storage, record),
-        finished=record.finished,
+        job=record.name, found="", run=record.id, seen=seen, finished=record.finished,
+        **_score(storage, record),
     )  # fmt: skip
 
 
-def _score(storage: Storage, record: RunRecord) -> float | None:
-    """What chose the run's weights; None for a run that kept its last, such as a GAN's.
+def _score(storage: Storage, record: RunRecord) -> dict[str, Any]:
+    """What chose the run's weights; nothing for a run that kept its last, such as a GAN's, or one
+    whose validation is not finite.
 
     An error on further validation pictures comes before the one that the choice has flattered.
     """
     result, by = record.results["val"], record.job["train"].get("keep_best", "loss")
-    known = None if by == "loss" else further_error(storage, record)
-    return {"loss": result.loss, "error": result.error}.get(by) if known is None else known
+    further = None if by == "loss" else further_error(storage, record)
+    if further is not None:
+        return {"score": further, "by": FURTHER}
+    known = {"loss": (result.loss, f"loss, {result.target}"), "error": (result.error, ERROR)}
+    score, by = known.get(by, (None, ""))
+    return {"score": score, "by": by} if score is not None and math.isfinite(score) else {}
 
 
 def _fits(job: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
@@ -198,7 +207,10 @@ def joined(own: Sequence[Row], others: Sequence[Table], here: Collection[str] = 
 
     def best(item: Item, answer: Answer) -> Answer:
         told = (a for one in others for a in one.answers.get(item.id, ()))
-        there = [a for a in told if a.job == answer.job and a.run not in here]
+        there = [
+            a for a in told
+            if a.job == answer.job and a.where == item.where and a.run not in here
+        ]  # fmt: skip
         return _best([answer, *(replace(a, page="") for a in there)])
 
     return [

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pipeline.errors import DataError
-from pipeline.findings import read_finding, read_findings
+from pipeline.findings import read_finding
 from pipeline.listing import read_metrics
 from pipeline.measures.counts import wilson
 from pipeline.records import Result, RunRecord, run_path
@@ -55,7 +55,8 @@ def further_error(storage: Storage, record: RunRecord) -> float | None:
 
 def _error(storage: Storage, record: RunRecord) -> str:
     told = share(record.results["test"], right=False)
-    return "; ".join([told, *_told(storage, record, "further", ("further test error",))])
+    damage = _told(storage, record, "further-val", labels=("",))  # what it says only chose the run
+    return "; ".join([told, *_told(storage, record, "further", ("further test error",)), *damage])
 
 
 def _train_right(storage: Storage, record: RunRecord) -> str:
@@ -110,7 +111,7 @@ def _found(
     words: str = "",
     labels: tuple[str, ...] = (),
 ) -> str:
-    """The findings of a kind, or the command for them; ``words`` if it is called otherwise.
+    """The finding of this name, or the command for it; ``words`` if it is called otherwise.
     ``labels``: of those that are told, where not all are."""
     told = _told(storage, record, kind, labels)
     return "; ".join(told) or f"python -m pipeline measure {record.id} {words or kind}{options}"
@@ -119,18 +120,13 @@ def _found(
 def _told(
     storage: Storage, record: RunRecord, kind: str, labels: tuple[str, ...] = ()
 ) -> list[str]:
-    """A text for each line of the findings of a kind; what is damaged says so."""
-    home = storage.below(run_path(record.id))
+    """A text for each line of the finding of this name; what is damaged says so."""
     try:
-        known = [finding for finding, _ in read_findings(home) if finding.name.startswith(kind)]
+        finding = read_finding(storage.below(run_path(record.id)), kind)
     except DataError as fault:
         return [str(fault)]
-    return [
-        f"{label}: {text}"
-        for finding in known
-        for label, text in finding.rows
-        if not labels or label in labels
-    ]
+    known = finding.rows if finding else []
+    return [f"{label}: {text}" for label, text in known if not labels or label in labels]
 
 
 def _thousand(storage: Storage, record: RunRecord) -> str:

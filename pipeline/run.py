@@ -12,7 +12,7 @@ import torch
 
 from pipeline import ending, plan, publish
 from pipeline.cluster import start_ray, stop_ray
-from pipeline.errors import DataError, Interrupted
+from pipeline.errors import DataError, Interrupted, JobError
 from pipeline.job import Job, run_id
 from pipeline.job_file import dump_job
 from pipeline.loader import model_of
@@ -24,7 +24,7 @@ from pipeline.sources import DataConfig
 from pipeline.starting import with_start
 from pipeline.storage import Storage, open_storage
 from pipeline.terminal import Advance, Terminal
-from pipeline.train import train
+from pipeline.train import seeded_model, train
 from pipeline.values import from_json
 from pipeline.worker import Outcome, Worker, interrupted
 
@@ -84,8 +84,7 @@ def run(
         done = complete(job, manifest, storage)
         if done:
             return Finished(record=done, page=_page(storage, done.id), already=True)
-        with torch.device("meta"):
-            model_of(job, manifest)  # what does not fit ends here, before a worker starts
+        _check_model(job, manifest)  # what does not fit ends here, before a worker starts
         home = storage.below(run_path(run_id(job, manifest)))
         home.write(JOB, dump_job(job).encode())
         terminal.say(f"run {run_id(job, manifest)} in {job.storage}")
@@ -133,6 +132,22 @@ def prepare_and_connect(
         ours = with_ray and start_ray()
         stopping.listen()
         return [one.result() for one in prepared], ours
+
+
+def _check_model(job: Job, manifest: Manifest) -> None:
+    """Raises JobError for a model that does not fit the data, or not ``train.keep_best``."""
+    with torch.device("meta"):
+        model_of(job, manifest)
+    if job.train.keep_best != "error":
+        return
+    model = seeded_model(job, manifest).eval()  # not on meta: some look at values
+    with torch.no_grad():
+        terms = model(model.fake_batch(2))
+    if "correct" not in terms:
+        raise JobError(
+            f"{job.name}: train.keep_best is error, but a model of kind {job.model.kind} gives no "
+            "answers; write loss or last"
+        )
 
 
 def _interruptible(advance: Advance, stopping: threading.Event) -> Advance:

@@ -81,6 +81,7 @@ class Training:
         started = time.perf_counter()
         worker, step = self.worker, self.state.step
         count, waited, sums = self.loader.count(step), 0.0, None
+        kept = [buffer.clone() for buffer in self.statistics]
         self.optimizer.zero_grad(set_to_none=True)
         places = plan.share(range(self.train.batch_size), worker.rank, worker.world)
         for part in range(self.train.accumulation):
@@ -102,7 +103,10 @@ class Training:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.train.clip_norm or math.inf)
         )
         row = self._row(sums, count, norm)
-        if not row["skipped"]:
+        if row["skipped"]:
+            for buffer, before_it in zip(self.statistics, kept, strict=True):
+                buffer.copy_(before_it)
+        else:
             for group in self.optimizer.param_groups:
                 group["lr"] = row["lr"]
             with self._autocast():
@@ -113,13 +117,9 @@ class Training:
         seconds = time.perf_counter() - started
         self.seconds += seconds
         row |= {
-            "time": time.time(),
-            "seconds": seconds,
-            "examples_per_second": count / seconds,
-            "data_wait": waited / seconds,
-            "memory_mb": memory_mb(worker.device),
-            "stop": stop > 0,
-        }
+            "time": time.time(), "seconds": seconds, "examples_per_second": count / seconds,
+            "data_wait": waited / seconds, "memory_mb": memory_mb(worker.device), "stop": stop > 0,
+        }  # fmt: skip
         return row
 
     def _row(self, sums: Sums, count: int, norm: float) -> Row:

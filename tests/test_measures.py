@@ -197,7 +197,7 @@ def test_further_answers_are_those_to_a_larger_data_sets_last_pictures(opened, t
     assert (value.examples, value.wrong) == (37, 37 - table.trace())
     assert value.rows()[0][0] == "further test error"
     other = found(finished, "further", further=37, split="val")
-    assert (other.of, other.value.split) == ("val", "val")
+    assert (other.of, other.value.split) == ("val-37", "val")
     labels = ["further val error", "95 % interval (Wilson)", "most often"]
     assert [label for label, _ in other.value.rows()] == labels
     assert other.value.confusion != value.confusion
@@ -234,6 +234,20 @@ def test_two_models_with_a_likelihood_are_compared_by_their_bounds(opened) -> No
 def test_runs_whose_numbers_mean_different_things_are_not_compared(opened, name, other, said):
     with pytest.raises(JobError, match=said):
         found(opened(name), "against", against=opened(other))
+
+
+def test_a_comparison_without_an_interval_names_both_runs_and_the_cause(place, opened) -> None:
+    single = ["--set", "name=single", "--set", "data.test=1"]
+    assert main(["run", "cnn.yaml", "--without-ray", *single]) == 0
+    draw, vae, one = opened("draw"), opened("vae"), opened("single")
+    next(vae.model.parameters()).data.fill_(float("nan"))
+    for mine, other, cause in (
+        (draw, vae, "the loss of the second is not finite on 20 of 20 examples"),
+        (vae, draw, "the loss of the first is not finite on 20 of 20 examples"),
+        (one, one, r"\(1,\) differences; an interval needs two examples or more"),
+    ):
+        with pytest.raises(DataError, match=f"^{mine.run} and {other.run} on .*: {cause}; compare"):
+            found(mine, "against", against=other)
 
 
 @pytest.mark.parametrize("name", ["draw", "vae", "dcgan"])
@@ -284,6 +298,9 @@ def test_nearest_images_are_grey_whatever_the_model_was_trained_on(opened) -> No
     assert len(value.distances) == 30
     assert len(value.test_distances) == 20
     assert 0 < min(value.distances) < 1
+    strewn = replace(opened("draw").job, data=Cluttered(draws="fresh"))
+    with pytest.raises(JobError, match=r"^draw-\w+: its train pictures are made anew whenever"):
+        found(replace(opened("draw"), job=strewn), "nearest")
 
 
 def test_bits_per_character_and_text_at_six_temperatures(opened) -> None:

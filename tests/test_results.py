@@ -3,7 +3,6 @@
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from scipy.stats import binomtest
@@ -11,7 +10,7 @@ from scipy.stats import binomtest
 from pipeline.errors import DataError
 from pipeline.fault_costs import Fault, FaultCosts, write_fault_costs
 from pipeline.findings import Finding
-from pipeline.job_file import check_job, read_job
+from pipeline.job_file import check_job
 from pipeline.listing import read_metrics
 from pipeline.measures.classes import Classes
 from pipeline.records import RECORD, RunRecord, run_path
@@ -22,7 +21,6 @@ from pipeline.results import (
     Table,
     joined,
     markdown,
-    read_items,
     read_table,
     rows,
     write_results,
@@ -36,48 +34,12 @@ from pipeline.values import to_json
 from tests.made_study import made_view, stored
 from tests.tiny import PLAIN, tiny_job
 
-ROOT = Path(__file__).parents[1]
-REPORTED = {
-    "000": "06 07 08 09 10 15 16 17 18 23 24",
-    "001": "01 11 12 13 14 15 16 17 18 21 23 25 27 28 29 30",
-    "002": "08 09 10 11 12 13 14 15 16 17 18 19 20 21 22 30 33 35 40 56 59 64 65 66 67",
-    "003": "19 20 21 22 23 24 25 26",
-    "004": "05 06 07 08 09 12 13 14 15 21 22 24 26 27 28 29 30 31 33 34 38",
-}
-"""Every experiment, evaluation and reported number of the source documents."""
-
-
-def ids(text: str) -> set[str]:
-    """Of one entry: "002-08 to -14" are seven, "001-12, -27" two."""
-    source, found = text[:3], set[str]()
-    for part in text[3:].split(","):
-        ends = re.findall(r"-(\d\d)", part)
-        if " to " in part:
-            found |= {f"{source}-{n:02}" for n in range(int(ends[0]), int(ends[1]) + 1)}
-        else:
-            found |= {f"{source}-{n}" for n in ends}
-    return found
-
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> tuple[Storage, RunRecord]:
     storage = open_storage(f"file://{tmp_path_factory.mktemp('results')}/store")
     job = replace(tiny_job(storage.url), name="mnist")
     return storage, run(job, Terminal(quiet=True), without_ray=True).record
-
-
-def test_every_experiment_and_number_of_the_documents_has_a_row():
-    there = set().union(*(ids(item.id) for item in read_items()))
-    wanted = {f"{source}-{n}" for source, all in REPORTED.items() for n in all.split()}
-    assert wanted <= there
-
-
-def test_every_row_names_jobs_that_there_are_and_values_that_a_job_can_have():
-    for item in read_items():
-        assert item.jobs or item.ours
-        for job in item.jobs:
-            path = ROOT / "jobs" / f"{job}.yaml"
-            read_job(path, [f"{key}={value}" for key, value in item.where.items()])
 
 
 def test_a_run_answers_with_its_bound_setting_cost_and_address(made):
@@ -190,10 +152,9 @@ def test_further_validation_pictures_come_before_those_that_chose_the_weights(ma
         )  # fmt: skip
         storage.write(f"{run_path(one.id)}/{RECORD}", to_json(one))
         for split, name, error in (("val", "further-val", further), ("test", "further", 0.25)):
-            finding = Finding(
-                run=one.id, name=name, title="t", about="a", value={"error": error},
-                rows=[(f"further {split} error", f"{error:.2%}: of 8"), ("most often", "1 taken")],
-            )  # fmt: skip
+            told = [(f"further {split} error", f"{error:.2%}: of 8"), ("most often", "1 taken")]
+            more = {"title": "t", "about": "a", "rows": told, "value": {"error": error}}
+            finding = Finding(run=one.id, name=name, **more)
             storage.write(f"{run_path(one.id)}/measures/{name}.json", to_json(finding))
     item = Item(id="1", what="x", jobs=(f"{by}-further",), show="error")
     (answer,) = rows(storage, [item])[0].answers
@@ -288,29 +249,34 @@ def test_a_table_of_another_storage_stands_beside_where_its_run_saw_more(made):
     storage, record = made
     item = Item(id="1", what="x", jobs=("mnist", "svhn", "cifar10"), show="bound")
     own = rows(storage, [item])
-    seen, score = own[0].answers[0].seen, own[0].answers[0].score
+    first = own[0].answers[0]
+    seen, score = first.seen, first.score
     assert seen >= record.examples_seen
     assert score is not None
 
-    def other(*answers: tuple[str, int], score: float | None = None) -> Table:
+    def other(*answers: tuple[str, int], score: float | None = None, by: str = first.by) -> Table:
         return Table(answers={"1": tuple(
-            Answer(job=job, found="f", run=f"{job}-9", seen=n, score=score, page="runs/there.html")
+            Answer(job=job, found="f", run=f"{job}-9", seen=n, score=score, page="runs/there.html",
+                   by=by if score is not None else "")
             for job, n in answers
         )})  # fmt: skip
 
     (row,) = joined(own, [other(("mnist", seen - 1)), other(("svhn", 1), ("svhn", 3))])
-    assert [(a.job, a.run) for a in row.answers] == [
-        ("mnist", own[0].answers[0].run), ("svhn", "svhn-9"), ("cifar10", "")
-    ]  # fmt: skip
+    assert [a.run for a in row.answers] == [first.run, "svhn-9", ""]
     assert not row.answers[1].page
-    for better in (other(("mnist", seen + 1)), other(("mnist", 1), score=score - 1)):
+    for better in (other(("mnist", 1), score=score - 1), other(("mnist", 1), score=9, by="error")):
         (row,) = joined(own, [better])
         assert row.answers[0].run == "mnist-9"
-    (row,) = joined(own, [other(("mnist", seen + 1), score=score + 1)])
-    assert row.answers[0].run == own[0].answers[0].run
+    less = other(("mnist", 1), score=score - 1, by="loss, another target")
+    for worse in (other(("mnist", seen + 1)), other(("mnist", seen + 1), score=score + 1), less):
+        (row,) = joined(own, [worse])
+        assert row.answers[0].run == first.run
+    elsewhere = replace(item, where={"model.steps": 8})
+    (row,) = joined([replace(own[0], item=elsewhere)], [other(("mnist", 1), score=score - 1)])
+    assert row.answers[0].run == first.run
     # Of a run that is here, too, an older table may say what was measured otherwise since.
     (row,) = joined(own, [other(("mnist", 1), score=score - 1)], ["mnist-9"])
-    assert row.answers[0].run == own[0].answers[0].run
+    assert row.answers[0].run == first.run
 
 
 def test_a_storages_table_says_in_another_storage_what_it_said_in_its_own(made, tmp_path):

@@ -283,6 +283,17 @@ def test_fresh_pictures_are_new_at_every_step_and_equal_on_any_worker(fresh: Pat
     assert not np.array_equal(loader_of(other, "train", training=True).batch(0, range(48)).x, whole)
 
 
+@pytest.mark.parametrize("places", [range(0), range(32, 32), range(40, 40)])
+def test_a_part_without_examples_is_an_empty_batch(fresh: Path, places: range) -> None:
+    """As where a batch is cut into more parts than it has examples."""
+    for affine in (None, {}):
+        job = fresh_job(fresh, affine=affine)
+        batch = loader_of(job, "train", training=True).batch(0, places)
+        assert (tuple(batch.x.shape), len(batch.y)) == ((0, 1, 40, 40), 0)
+    assert integers(0, "places", places, [3, 4]).shape == (0, 2)
+    assert integers(0, "places", places, [3, 4]).dtype == np.int64
+
+
 def test_fresh_draws_change_no_picture_that_is_not_trained_on(fresh: Path) -> None:
     for split in ("val", "test"):
         for one, other in zip(

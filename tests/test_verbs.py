@@ -4,12 +4,16 @@ import io
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from draw_model import Model
 from pipeline import checkpoint
 from pipeline.__main__ import main
 from pipeline.errors import EXIT_CODES
@@ -216,6 +220,35 @@ def test_plan_says_what_a_job_would_take_and_stores_nothing(call, place):
     assert value["flops_a_step"] > 2 * 3 * cells * steps * batch * 0.9
     assert 0 < value["step_seconds"] < 60
     assert before == {entry.key for entry in storage_of(place).list()}
+
+
+def test_a_planned_step_accumulates_its_parts_and_then_steps_once(call):
+    steps, parts = [0], 0
+
+    def part(module, _):
+        nonlocal parts
+        parts += isinstance(module, Model)
+
+    with (
+        register_module_forward_pre_hook(part),
+        register_optimizer_step_post_hook(lambda *_: steps.append(parts)),
+    ):
+        code, value, _ = call("plan", "job.yaml", "--set", "train.accumulation=8")
+    assert code == 0
+    counts = [after - before for before, after in pairwise(steps)]
+    assert counts[1:] == [8] * (len(counts) - 1)
+    assert len(counts) > 1
+    assert value["examples_per_second"] == pytest.approx(16 / value["step_seconds"])
+
+
+def test_the_fewest_wrong_answers_of_a_model_that_answers_nothing_are_refused_at_once(call, place):
+    best = ("run", "job.yaml", "--without-ray", "--set", "train.keep_best=error")
+    code, fault, _ = call(*best, "--set", "name=answerless")
+    assert (code, fault["error"]) == (
+        2, "answerless: train.keep_best is error, but a model of kind draw gives no answers; write "
+        "loss or last"
+    )  # fmt: skip
+    assert not [run for run in storage_of(place).folders("runs") if run.startswith("answerless")]
 
 
 def test_a_run_starts_from_another_that_is_named_loosely_and_records_which_weights(call):

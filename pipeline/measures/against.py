@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic.dataclasses import dataclass
 
-from pipeline.errors import JobError
+from pipeline.errors import DataError, JobError
 from pipeline.gate import ERROR, Interval, interval, matched
 from pipeline.job import crop_of
 from pipeline.loader import open_loader
@@ -59,7 +59,8 @@ class Against:
 def against(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
     """The paired difference of the error of two classifiers, of the loss of other models.
 
-    Raises JobError where the two cannot be compared.
+    Raises JobError where the two cannot be compared, DataError where there is no interval: of one
+    test example only, or of a loss that is not finite.
     """
     other = wanted.against
     assert other is not None  # measured only where it was named
@@ -74,13 +75,27 @@ def against(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
         values.append(per_example(run.model, loader, metric, run.job.train.precision)[0])
         advance(done + 1, 2)
     mine, others = values
-    return Found(value=compared(other.run, metric, mine, others), of=other.run)
+    try:
+        value = compared(other.run, metric, mine, others)
+    except ValueError as fault:
+        raise DataError(
+            f"{finished.run} and {other.run} on {finished.manifest.path}: {fault}; compare others"
+        ) from None
+    return Found(value=value, of=other.run)
 
 
 def compared(
     other: str, metric: Literal["error", "loss"], mine: np.ndarray, others: np.ndarray
 ) -> Against:
-    """The finding of (n,) errors (1 is wrong) or losses of each, n ≥ 2."""
+    """The finding of (n,) errors (1 is wrong) or losses of each, n ≥ 2.
+
+    Raises ValueError for fewer than two, or where one is not finite.
+    """
+    for which, found in (("first", mine), ("second", others)):
+        if broken := int((~np.isfinite(found)).sum()):
+            raise ValueError(
+                f"the {metric} of the {which} is not finite on {broken} of {len(found)} examples"
+            )
     wrong = metric == ERROR
     here, there = int((mine > others).sum()), int((mine < others).sum())
     return Against(

@@ -66,7 +66,7 @@ Kind = TypeVar("Kind", bound=Answers)
 def answers(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
     """Error with Wilson's interval, and the confusion matrix."""
     value = counted(Answers, finished, finished.loader(wanted.split), wanted.first, advance)
-    return Found(value=value, files=picture(value), of=unlike_default(wanted, draws=False))
+    return Found(value=value, files=picture(value), of=unlike_default(wanted, "split", "first"))
 
 
 @torch.no_grad()

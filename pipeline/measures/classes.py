@@ -9,7 +9,7 @@ from draw_model import Batch, noise
 from pipeline.contact_sheet import enlarged, framed, png, sheet
 from pipeline.errors import JobError
 from pipeline.measures.cells import pixels, scale_of
-from pipeline.measures.contract import Advance, Finished, Found, Wanted
+from pipeline.measures.contract import Advance, Finished, Found, Wanted, unlike_default
 from pipeline.measures.counts import chi_square, told
 from pipeline.measures.thousand import drawn
 from pipeline.values import STRICT
@@ -113,6 +113,7 @@ def classes(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
             p_uniform=uniform[1],
         ),
         files={"png": labelled(torch.cat(shown), labels)},
+        of=unlike_default(wanted, "count", "seed"),
     )
 
 

@@ -120,10 +120,13 @@ def pixels(measure: Measure, binarisation: str) -> str:
     return target(measure.likelihood.partition(" and ")[0], binarisation)
 
 
-def unlike_default(wanted: Wanted, *, draws: bool) -> str:
-    """What tells a finding on other examples (or with other ``draws``) from the one that is made
-    by default, so that neither takes the other's place."""
-    first = "" if wanted.first is None else f"first{wanted.first}"
-    split = "" if wanted.split == Wanted.split else wanted.split
-    samples = f"k{wanted.samples}" if draws and wanted.samples != Wanted.samples else ""
-    return "-".join(part for part in (split, first, samples) if part)
+def unlike_default(wanted: Wanted, *names: str) -> str:
+    """What tells a finding for which other values of these ``names`` were asked from the one that
+    is made by default, so that neither takes the other's place."""
+    letters = {"split": "", "samples": "k"}
+    parts = [
+        f"{letters.get(name, name)}{value}"
+        for name in names
+        if (value := getattr(wanted, name)) != getattr(Wanted, name)
+    ]
+    return "-".join(parts)

@@ -14,10 +14,13 @@ from pipeline.errors import JobError
 from pipeline.loader import Split, loader_of
 from pipeline.manifest import Manifest
 from pipeline.measures.answers import Answers, counted, picture
-from pipeline.measures.contract import Advance, Finished, Found, Wanted
+from pipeline.measures.contract import Advance, Finished, Found, Wanted, unlike_default
 from pipeline.plan import PADDING
 from pipeline.sources.contract import Source
 from pipeline.values import STRICT
+
+USUAL = 30_000
+"""As many as are compared between runs; findings on another number are named by it."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -27,7 +30,8 @@ class Further(Answers):
     TITLE: ClassVar[str] = "Answers to further pictures"
     ABOUT: ClassVar[str] = (
         "The data set's pictures are one draw of many that could be made of the same digits. These "
-        "are others, which neither chose a model nor taught it. " + Answers.ABOUT
+        "are others, which neither chose a model nor taught it. Each digit is in several of them: "
+        "the interval is that of these digits, and wider for others. " + Answers.ABOUT
     )
 
     def rows(self) -> list[tuple[str, str]]:
@@ -68,4 +72,6 @@ def further(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
             f"answers --split {split}"
         )
     value = counted(Further, finished, loader, None, advance)
-    return Found(value=value, files=picture(value), of="" if split == Wanted.split else split)
+    count = "" if wanted.further == USUAL else f"{wanted.further}"
+    of = "-".join(part for part in (unlike_default(wanted, "split"), count) if part)
+    return Found(value=value, files=picture(value), of=of)

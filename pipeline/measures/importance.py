@@ -95,7 +95,7 @@ def importance(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
             dimensions=measure.dimensions,
             chance=measure.chance,
         ),
-        of=unlike_default(wanted, draws=True),
+        of=unlike_default(wanted, "split", "first", "samples"),
     )
 
 

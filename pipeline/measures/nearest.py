@@ -7,9 +7,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from pipeline.contact_sheet import enlarged, framed, png, sheet
+from pipeline.errors import JobError
 from pipeline.loader import Loader
 from pipeline.measures.cells import pixels, scale_of
-from pipeline.measures.contract import Advance, Finished, Found, Wanted
+from pipeline.measures.contract import Advance, Finished, Found, Wanted, unlike_default
 from pipeline.values import STRICT
 
 SHOWN = 30
@@ -55,11 +56,14 @@ class Nearest:
 
 
 def nearest(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
-    """The nearest of all training images to the first samples, as means, and to test images."""
+    """The nearest of all training images to the first samples, as means, and to test images.
+
+    Raises JobError for training images that are made anew at every step.
+    """
+    loader = _grey(finished, "train", ROWS)
     samples = torch.cat(list(finished.images(SHOWN, wanted.seed))).cpu()
     count = min(SHOWN, finished.manifest.splits["test"])
     test = _grey(finished, "test", count).batch(0, range(count)).x
-    loader = _grey(finished, "train", ROWS)
     places, squares, found = search(torch.cat([samples, test]), loader, advance)
     roots = (squares / samples[0].numel()).sqrt().tolist()
     value = Nearest(
@@ -70,7 +74,8 @@ def nearest(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
         distances=roots[:SHOWN],
         test_distances=roots[SHOWN:],
     )
-    return Found(value=value, files={"png": pairs(samples, found[:SHOWN])})
+    picture = pairs(samples, found[:SHOWN])
+    return Found(value=value, files={"png": picture}, of=unlike_default(wanted, "seed"))
 
 
 def search(wanted: Tensor, loader: Loader, advance: Advance) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,6 +117,11 @@ def pairs(samples: Tensor, found: Tensor) -> bytes:
 def _grey(finished: Finished, split: str, batch_size: int) -> Loader:
     """A split with its intensities as they are: what was drawn of them is nobody's image."""
     loader = finished.loader(split, batch_size=batch_size)
+    if loader.compose is not None:
+        raise JobError(
+            f"{finished.run}: its {split} pictures are made anew whenever they are read, so none "
+            "is the nearest; write the other measures by name"
+        )
     return Loader(
         loader.split, batch_size=batch_size, seed=loader.seed, binarisation="grey", shapes={},
         training=False, crop=loader.crop,

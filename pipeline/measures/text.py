@@ -17,6 +17,7 @@ from pipeline.measures.contract import (
     batches,
     examples,
     spread,
+    unlike_default,
 )
 from pipeline.values import STRICT
 
@@ -85,4 +86,8 @@ def text(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
         characters=CHARACTERS,
         seed=wanted.seed,
     )
-    return Found(value=value, files={"txt": ("\n\n" + "-" * 40 + "\n\n").join(written).encode()})
+    return Found(
+        value=value,
+        files={"txt": ("\n\n" + "-" * 40 + "\n\n").join(written).encode()},
+        of=unlike_default(wanted, "split", "first", "seed"),
+    )

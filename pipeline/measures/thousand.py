@@ -15,6 +15,7 @@ from pipeline.measures.contract import (
     batches,
     pixels,
     spread,
+    unlike_default,
 )
 from pipeline.values import STRICT
 
@@ -43,7 +44,8 @@ class OwnSamples:
 
     def rows(self) -> list[tuple[str, str]]:
         def told(s: Spread) -> str:
-            return f"{s} nats on average, σ {s.sigma:.2f}, at most {s.most:.2f}"
+            average = f"{s.mean:.2f} nats on average (standard error {s.stderr:.2f})"
+            return f"{average}, σ {s.sigma:.2f}, at most {s.most:.2f}"
 
         return [
             (f"{self.test.examples:,} test images", f"{told(self.test)} (target: {self.target})"),
@@ -73,7 +75,8 @@ def thousand(finished: Finished, wanted: Wanted, advance: Advance) -> Found:
             sampled=spread(torch.cat(own)),
             drawn=DRAWS if bernoulli else MEANS,
             seed=wanted.seed,
-        )
+        ),
+        of=unlike_default(wanted, "seed"),
     )
 
 

@@ -98,7 +98,7 @@ def integers(seed: int, stream: str, places: range, below: list[int], step: int 
     Drawn exactly, not by scaling a 24-bit fraction, which would favour some of 55,000 digits.
     """
     first, last = places.start // noise.BLOCK, -(-places.stop // noise.BLOCK)
-    shape, drawn = (noise.BLOCK, len(below)), []
+    shape, drawn = (noise.BLOCK, len(below)), [np.empty((0, len(below)), dtype=np.int64)]
     for block in range(first, last):
         drawn.append(noise.generator(seed, stream, step, block).integers(below, size=shape))
     start = places.start - first * noise.BLOCK
