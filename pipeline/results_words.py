@@ -13,8 +13,8 @@ from pipeline.values import from_json
 
 SKETCHES = 100_000
 """Of the smallest category of Quick, Draw!"""
-WINDOW = ("window_sigma", "window_rate", "zoom_to")
-"""Keys of a model that its row names where they are neither 1 nor null."""
+USUAL = {"window_sigma": 1.0, "window_rate": 1.0, "zoom_to": None, "match_after": 46_900}
+"""Values of a model that its row names where they are others."""
 
 
 def setting(record: RunRecord) -> str:
@@ -25,7 +25,8 @@ def setting(record: RunRecord) -> str:
     kind = train.get("optimizer", {}).get("kind", "adam")
     rate = f"lr {train['lr']:g}" + (f" with {kind}" if kind != "adam" else "")
     parts += [f"{record.epochs:g} epochs", f"batch {train['batch_size']}", rate]
-    parts += [f"{key} {model[key]:g}" for key in WINDOW if (model.get(key) or 1.0) != 1.0]
+    told = ((key, model.get(key, usual)) for key, usual in USUAL.items())
+    parts += [f"{key} {value:g}" for key, value in told if value != USUAL[key]]
     if train["precision"] != "float32":
         parts.append(train["precision"])
     if affine := record.job["data"].get("affine"):
