@@ -91,9 +91,9 @@ class Row:
 class Table:
     """What a storage had to say: item's id → its answers that a run gave; what faults cost."""
 
-    VERSION: ClassVar[int] = 1
+    VERSION: ClassVar[int] = 2
 
-    version: int = 1
+    version: int = VERSION
     answers: dict[str, tuple[Answer, ...]]
     faults: FaultCosts | None = None
 
