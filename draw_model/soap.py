@@ -22,8 +22,8 @@ class SOAP(Adam):
     M ← β₁ M + (1 − β₁) G′;  V ← β₂ V + (1 − β₂) G′²;  θ ← θ − η Q M̂ / (√V̂ + ε),
     M̂ and V̂ unbiased as Adam's. S begins as the first G Gᵀ and takes in the gradients of those steps
     alone in which Q is renewed; M turns with Q. Vectors and tensors of three and more sides have
-    Q = 1. In an autocast region G′ and Q M̂ / (√V̂ + ε) are
-    computed in its precision: no worse than the gradient is known there.
+    Q = 1. In an autocast region G′ and Q M̂ / (√V̂ + ε) are computed in its precision: no worse than
+    the gradient is known there.
 
     Each worker of several computes Q for itself, from the same gradients: of processors that round
     alike the weights stay the same.

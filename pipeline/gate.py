@@ -107,8 +107,8 @@ def decide(
     if champion.shape != challenger.shape or champion.ndim != 1:
         raise ValueError(f"{champion.shape} and {challenger.shape} values do not pair")
     whole = champion.astype(np.float64), challenger.astype(np.float64)
-    if not np.isfinite(whole[1]).all():
-        return _not_finite(gate, *whole)
+    if not_finite(gate.metric, whole[1]):
+        return _never_better(gate, *whole)
     method = matched if gate.metric == ERROR else interval
     difference = method(whole[0] - whole[1], gate.confidence)
     per_class = {}
@@ -154,12 +154,17 @@ def _signed(d: Interval) -> str:
     return f"{'lower' if d.mean >= 0 else 'higher'} by {abs(d.mean):.4g}"
 
 
-def _not_finite(gate: Gate, champion: np.ndarray, challenger: np.ndarray) -> Verdict:
-    count = int((~np.isfinite(challenger)).sum())
+def not_finite(metric: str, values: np.ndarray) -> str:
+    """How many of (n,) values are not finite, in words; nothing where all are."""
+    count = int((~np.isfinite(values)).sum())
+    return f"{metric} is not finite on {count} of {len(values)} examples" if count else ""
+
+
+def _never_better(gate: Gate, champion: np.ndarray, challenger: np.ndarray) -> Verdict:
     nothing = Interval(examples=len(challenger), mean=0.0, low=0.0, high=0.0)
     return Verdict(
         better=False,
-        reason=f"worse: its {gate.metric} is not finite on {count} of {len(challenger)} examples",
+        reason=f"worse: its {not_finite(gate.metric, challenger)}",
         metric=gate.metric,
         champion=float(champion.mean()) if np.isfinite(champion).all() else None,
         challenger=None,

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic.dataclasses import dataclass
 
 from pipeline.errors import DataError, JobError
-from pipeline.gate import ERROR, Interval, interval, matched
+from pipeline.gate import ERROR, Interval, interval, matched, not_finite
 from pipeline.job import crop_of
 from pipeline.loader import open_loader
 from pipeline.measures.contract import Advance, Finished, Found, Wanted, classifies
@@ -92,10 +92,8 @@ def compared(
     Raises ValueError for fewer than two, or where one is not finite.
     """
     for which, found in (("first", mine), ("second", others)):
-        if broken := int((~np.isfinite(found)).sum()):
-            raise ValueError(
-                f"the {metric} of the {which} is not finite on {broken} of {len(found)} examples"
-            )
+        if broken := not_finite(f"the {metric} of the {which}", found):
+            raise ValueError(broken)
     wrong = metric == ERROR
     here, there = int((mine > others).sum()), int((mine < others).sum())
     return Against(
